@@ -1,0 +1,32 @@
+"""Fixtures every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("NIGHTJAR_DATA", PROJECT.parent / "shared" / "data"))
+
+
+def real_packets(*folders: str) -> list[Path]:
+    """Real packets below the data folder, in a stable order; empty where there is none."""
+    return sorted(path for folder in folders for path in (DATA / folder).rglob("*.avro"))
+
+
+def _need(paths: list[Path]) -> list[Path]:
+    if not paths:
+        pytest.skip(f"no real packets below {DATA}: set NIGHTJAR_DATA to a folder that holds lsst/ and ztf/")
+    return paths
+
+
+@pytest.fixture(scope="session")
+def lsst_paths() -> list[Path]:
+    """Every real Rubin packet."""
+    return _need(real_packets("lsst"))
+
+
+@pytest.fixture(scope="session")
+def ztf_paths() -> list[Path]:
+    """Every real ZTF packet."""
+    return _need(real_packets("ztf"))
