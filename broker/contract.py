@@ -8,6 +8,8 @@ against the graph before a single alert is enriched.
 import hashlib
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broker.alert import BANDS, ROLES, SURVEYS
@@ -82,7 +84,7 @@ class ModelContract(BaseModel):
     mmac : float
         Million multiply-accumulates per alert over the whole graph.
     check_outputs : tuple of float
-        First values of the embedding for `broker.inference.check_inputs`, compared at load.
+        Embedding of the first row of `check_inputs`, compared at load: the file computes here what it did there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,3 +123,31 @@ class ModelContract(BaseModel):
         """Entries for ``metadata_props`` of the ONNX file."""
         text = self.model_dump_json()
         return {METADATA_KEY: text, DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_inputs(grid: Grid) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+    """Inputs for two made-up alerts, one a survey: the same everywhere, without a random generator.
+
+    Parameters
+    ----------
+    grid : Grid
+
+    Returns
+    -------
+    dict of str to ndarray
+        One array for each of `INPUTS`, n = 2: a round source of 100 sigma, with a rim that is masked.
+    """
+    axis = np.arange(grid.size, dtype=np.float32) - (grid.size - 1) / 2
+    radius2 = axis[:, None] ** 2 + axis[None, :] ** 2
+    blob = 100 * np.exp(-radius2 / 8).astype(np.float32)
+    mask = (radius2 < (grid.size / 2) ** 2).astype(np.float32)
+    gains = np.array([[1.0, 0.6, 0.4], [0.8, 0.0, 0.8]], dtype=np.float32)
+    stamps = (gains[:, :, None, None] * (blob * mask))[:, None]
+    return {
+        "stamps": np.ascontiguousarray(stamps, dtype=np.float32),
+        "mask": np.broadcast_to(mask, stamps.shape).astype(np.float32),
+        "noise": np.ones((2, 1, len(ROLES)), dtype=np.float32),
+        "survey": np.arange(2, dtype=np.int64),
+        "band": np.array([[2], [1]], dtype=np.int64),
+        "photometry": np.array([[100, 300, 700, 900, 1100, np.nan]] * 2, dtype=np.float32),
+    }
