@@ -1,0 +1,195 @@
+"""The network at work: the one place that knows ONNX Runtime."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from broker.contract import DIGEST_KEY, INPUTS, METADATA_KEY, OUTPUTS, ModelContract, check_inputs
+from broker.errors import ModelRefused
+
+Arrays = Mapping[str, NDArray[Any]]
+
+CHECK_TOLERANCE = 1e-3
+"""Largest difference to the embedding exported with the file: ten times what torch and ONNX Runtime may differ by,
+so that another processor's rounding passes and another graph does not."""
+
+DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
+
+
+class Model:
+    """A loaded model whose contract holds.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    contract : ModelContract
+    file_digest : str
+        Hex SHA-256 of the file.
+    batch_size : int
+        Rows per run; larger batches are cut, so that memory stays bounded.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        contract: ModelContract,
+        file_digest: str,
+        batch_size: int = 64,
+    ) -> None:
+        self._session = session
+        self.contract = contract
+        self.file_digest = file_digest
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | None = None,
+        *,
+        threads: int = 0,
+        providers: Sequence[str] = DEFAULT_PROVIDERS,
+        batch_size: int = 64,
+    ) -> Self:
+        """Read a model file, check its contract and run it once.
+
+        Parameters
+        ----------
+        path : Path, optional
+            The ONNX file; the packaged model by default.
+        threads : int
+            Threads of one run; 0 uses every core.
+        providers : sequence of str
+            ONNX Runtime's execution providers in order of preference; the first must be there.
+        batch_size : int
+            Rows per run.
+
+        Raises
+        ------
+        ModelRefused
+            The file is missing, broken, another model's, or does not keep its contract.
+        """
+        name, content = _read(path)
+        session = _session(name, content, threads, providers)
+        contract = _contract(name, session.get_modelmeta().custom_metadata_map)
+        _check_graph(name, session, contract)
+        model = cls(session, contract, hashlib.sha256(content).hexdigest(), batch_size)
+        _check_values(name, model)
+        return model
+
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run the graph.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            As `broker.contract.INPUTS` states them, n rows each.
+
+        Returns
+        -------
+        dict of str to ndarray
+            As `broker.contract.OUTPUTS` states them, n rows each.
+        """
+        rows = len(inputs["survey"])
+        parts = [
+            self._session.run(
+                list(OUTPUTS), {k: inputs[k][start : start + self._batch_size] for k in INPUTS}
+            )
+            for start in range(0, rows, self._batch_size)
+        ]
+        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(OUTPUTS)}
+
+
+def _read(path: Path | None) -> tuple[str, bytes]:
+    source = files("broker").joinpath("models", "default.onnx") if path is None else path
+    name = "the packaged model" if path is None else str(path)
+    try:
+        return name, source.read_bytes()
+    except OSError as error:
+        raise ModelRefused(
+            f"{name} cannot be read ({error.strerror}); give an ONNX file made by `encoder export` with --model"
+        ) from error
+
+
+def _session(
+    name: str, content: bytes, threads: int, providers: Sequence[str]
+) -> onnxruntime.InferenceSession:
+    missing = set(providers) - set(onnxruntime.get_available_providers())
+    if missing:
+        # ONNX Runtime would fall back to the CPU without a word.
+        raise ModelRefused(
+            f"execution provider {', '.join(sorted(missing))} is not in this ONNX Runtime "
+            f"(it has {', '.join(onnxruntime.get_available_providers())}); install the build that has it"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Spinning threads would burn a core between two batches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime raises a family of its own without a common root
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelRefused(
+            f"{name} ({len(content)} bytes) is not a readable ONNX model: {first_line}; copy or export it again"
+        ) from error
+
+
+def _contract(name: str, metadata: Mapping[str, str]) -> ModelContract:
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        raise ModelRefused(
+            f"{name} carries no {METADATA_KEY!r} in its metadata ({', '.join(metadata) or 'none'} found): "
+            "it was not made by `encoder export`"
+        )
+    if hashlib.sha256(text.encode()).hexdigest() != metadata.get(DIGEST_KEY):
+        raise ModelRefused(f"{name}: its contract was changed after export; export it again")
+    try:
+        return ModelContract.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "contract"
+        raise ModelRefused(
+            f"{name}: {place}: {first['msg']}; this broker serves contract format 1: export it again"
+        ) from error
+
+
+def _check_graph(name: str, session: onnxruntime.InferenceSession, contract: ModelContract) -> None:
+    found = {node.name: node.type for node in session.get_inputs()}
+    if found != INPUTS:
+        raise ModelRefused(f"{name}: the graph takes {found}, wanted {INPUTS}; export it again")
+    widths = {node.name: tuple(node.shape[1:]) for node in session.get_outputs()}
+    wanted = {
+        "embedding": (contract.embedding_size,),
+        "morphology": (len(contract.morphology_classes),),
+        "photoz_pdf": (contract.z_bins,),
+        "anomaly": (),
+    }
+    if widths != wanted:
+        raise ModelRefused(
+            f"{name}: the graph gives {widths}, its contract says {wanted}; export it again"
+        )
+    size = next(node.shape[-1] for node in session.get_inputs() if node.name == "stamps")
+    if size != contract.grid.size:
+        raise ModelRefused(f"{name}: the graph takes {size} px stamps, its contract says {contract.grid.size}")
+
+
+def _check_values(name: str, model: Model) -> None:
+    outputs = model(check_inputs(model.contract.grid))
+    unusable = [key for key, values in outputs.items() if not np.isfinite(values).all()]
+    if unusable:
+        raise ModelRefused(f"{name}: {', '.join(unusable)} of the check inputs is not finite")
+    expected = np.array(model.contract.check_outputs, dtype=np.float32)
+    found = outputs["embedding"][0, : len(expected)]
+    worst = float(np.abs(found - expected).max(initial=0.0))
+    if worst > CHECK_TOLERANCE:
+        raise ModelRefused(
+            f"{name}: the embedding of the check inputs differs by {worst:.2g} from the one exported with it "
+            f"(at most {CHECK_TOLERANCE:g} allowed): weights and contract do not belong together"
+        )

@@ -1,0 +1,211 @@
+"""The one place that knows the order of stages: messages in, outcomes out.
+
+Pure in the sense that matters: no Kafka, no clock, no files. The same messages and the
+same model give the same outcomes, one for each message and in their order.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broker import flags
+from broker.alert import (
+    BANDS,
+    SURVEYS,
+    Alert,
+    Enriched,
+    Enrichment,
+    Message,
+    ModelIdentity,
+    Outcome,
+    Redshift,
+    Rejected,
+    Seen,
+)
+from broker.avro.deserializer import Deserializer
+from broker.contract import ModelContract
+from broker.errors import AlertError
+from broker.geometry import Stamps, lay
+from broker.photometry import magnitude
+from broker.survey import read_alert
+
+
+class Embedder(Protocol):
+    """What the pipeline asks of a model."""
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the model promises."""
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Arrays named as in `broker.contract.OUTPUTS`, for those of `INPUTS`."""
+
+
+class Pipeline:
+    """Turns a batch of messages into outcomes.
+
+    Parameters
+    ----------
+    deserialize : Deserializer
+    embed : Embedder
+    """
+
+    def __init__(self, deserialize: Deserializer, embed: Embedder) -> None:
+        self._deserialize = deserialize
+        self._embed = embed
+        contract = embed.contract
+        self._contract = contract
+        self._identity = ModelIdentity(contract.name, contract.version, contract.weights_digest)
+
+    def __call__(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Enrich what can be read, reject what cannot.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+
+        Returns
+        -------
+        list of Outcome
+            One for each message, in their order.
+        """
+        read = [self._read(message) for message in messages]
+        alerts = [(message, alert) for message, alert in zip(messages, read, strict=True) if isinstance(alert, Alert)]
+        enriched = iter(self._enrich(alerts))
+        return [outcome if isinstance(outcome, Rejected) else next(enriched) for outcome in read]
+
+    def _read(self, message: Message) -> Alert | Rejected:
+        try:
+            return read_alert(self._deserialize(message.value))
+        except AlertError as error:
+            return Rejected(message, error.reason, error.detail)
+
+    def _enrich(self, alerts: Sequence[tuple[Message, Alert]]) -> list[Enriched]:
+        if not alerts:
+            return []
+        stamps = [lay(alert, self._contract.grid) for _, alert in alerts]
+        outputs = self._embed(network_inputs([alert for _, alert in alerts], stamps))
+        points, lows, highs = summarise(outputs["photoz_pdf"], self._contract.z_min, self._contract.z_max)
+        summaries = zip(points.tolist(), lows.tolist(), highs.tolist(), strict=True)
+        return [
+            Enriched(message, alert, self._enrichment(alert, laid, {k: v[i] for k, v in outputs.items()}, summary))
+            for i, ((message, alert), laid, summary) in enumerate(zip(alerts, stamps, summaries, strict=True))
+        ]
+
+    def _enrichment(
+        self,
+        alert: Alert,
+        stamps: Stamps,
+        row: Mapping[str, NDArray[np.float32]],
+        summary: tuple[float, float, float],
+    ) -> Enrichment:
+        usable = bool(np.isfinite(row["embedding"]).all())
+        has_image = usable and bool(stamps.valid_fraction.any())
+        return Enrichment(
+            model=self._identity,
+            embedding=row["embedding"] if has_image else None,
+            morphology_classes=self._contract.morphology_classes,
+            morphology=row["morphology"] if has_image else None,
+            redshift=self._redshift(alert, stamps, row["photoz_pdf"], summary) if usable else None,
+            anomaly=float(row["anomaly"]) if has_image else None,
+            seen=Seen(
+                size=self._contract.grid.size,
+                pixel_scale=self._contract.grid.pixel_scale[alert.survey.value],
+                band=alert.band,
+                psf_fwhm=stamps.psf_fwhm,
+                valid_fraction=stamps.valid_fraction,
+            ),
+            bands_used=tuple(b for b, flux in zip(BANDS, alert.photometry.tolist(), strict=True) if np.isfinite(flux)),
+            flags=self._flags(alert, stamps, usable=usable),
+        )
+
+    def _redshift(
+        self, alert: Alert, stamps: Stamps, pdf: NDArray[np.float32], summary: tuple[float, float, float]
+    ) -> Redshift | None:
+        # The difference shows the transient, not its host: it says nothing of the redshift.
+        image = bool(stamps.valid_fraction[:2].any())
+        photometry = bool(np.isfinite(alert.photometry).any())
+        source = {(True, True): "both", (True, False): "image", (False, True): "photometry"}.get((image, photometry))
+        if source is None:
+            return None
+        point, low, high = summary
+        return Redshift(self._contract.z_min, self._contract.z_max, pdf, point, low, high, source)
+
+    def _flags(self, alert: Alert, stamps: Stamps, *, usable: bool) -> tuple[str, ...]:
+        words = [*alert.flags, *stamps.flags]
+        if self._outside_training(alert):
+            words.append(flags.OUTSIDE_TRAINING_RANGE)
+        if not usable:
+            words.append(flags.MODEL_OUTPUT_INVALID)
+        return tuple(dict.fromkeys(words))
+
+    def _outside_training(self, alert: Alert) -> bool:
+        flux = alert.photometry
+        if not (flux > 0).any():
+            return False
+        bright, faint = self._contract.photometry_range[alert.survey.value]
+        magnitudes = magnitude(flux[flux > 0])
+        return bool((magnitudes < bright).any() or (magnitudes > faint).any())
+
+
+def network_inputs(alerts: Sequence[Alert], stamps: Sequence[Stamps]) -> dict[str, NDArray[Any]]:
+    """Arrays the graph takes, for n alerts seen in one band each.
+
+    Parameters
+    ----------
+    alerts : sequence of Alert
+    stamps : sequence of Stamps
+        The alerts' stamps on the common grid.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `broker.contract.INPUTS` states them, with a band axis of length 1.
+    """
+    return {
+        "stamps": np.stack([laid.image for laid in stamps])[:, None],
+        "mask": np.stack([laid.mask for laid in stamps])[:, None],
+        "noise": np.stack([laid.noise for laid in stamps])[:, None],
+        "survey": np.array([SURVEYS.index(alert.survey) for alert in alerts], dtype=np.int64),
+        "band": np.array([[_band_index(alert.band)] for alert in alerts], dtype=np.int64),
+        "photometry": np.stack([alert.photometry for alert in alerts]),
+    }
+
+
+def _band_index(band: str | None) -> int:
+    return BANDS.index(band) if band in BANDS else -1
+
+
+def summarise(
+    pdf: NDArray[np.float32], z_min: float, z_max: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean, 16th and 84th percentile of PDFs on even bins.
+
+    Parameters
+    ----------
+    pdf : ndarray, shape (n, n_bins)
+        Probabilities; each row sums to 1.
+    z_min, z_max : float
+
+    Returns
+    -------
+    point, low, high : ndarray, shape (n,)
+        Percentiles by linear interpolation of the cumulative distribution inside a bin.
+    """
+    bins = pdf.shape[1]
+    width = (z_max - z_min) / bins
+    point = pdf.astype(np.float64) @ (z_min + width * (np.arange(bins) + 0.5))
+    cumulative = np.cumsum(pdf, axis=1, dtype=np.float64)
+    return point, _quantile(cumulative, 0.16, z_min, width), _quantile(cumulative, 0.84, z_min, width)
+
+
+def _quantile(cumulative: NDArray[np.float64], level: float, z_min: float, width: float) -> NDArray[np.float64]:
+    last = cumulative.shape[1] - 1
+    index = np.minimum((cumulative < level).sum(axis=1), last)
+    rows = np.arange(len(cumulative))
+    below = np.where(index > 0, cumulative[rows, index - 1], 0.0)
+    inside = cumulative[rows, index] - below
+    share = np.divide(level - below, inside, out=np.full(len(rows), 0.5), where=inside > 0)
+    return z_min + width * (index + np.clip(share, 0.0, 1.0))

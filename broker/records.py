@@ -1,0 +1,101 @@
+"""What is published for an outcome: topic, key, headers and bytes."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from broker.alert import Enriched, Message, Outcome, Record, Rejected
+from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
+
+ENRICHED_SUFFIX = ".enriched"
+DEAD_LETTER_SUFFIX = ".dead-letter"
+OUTPUT_SUFFIXES = (ENRICHED_SUFFIX, DEAD_LETTER_SUFFIX)
+"""Endings of the topics the broker writes, which it never reads as a source."""
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class RecordBuilder:
+    """Turns outcomes into records.
+
+    Parameters
+    ----------
+    prefix_of : callable
+        Prefix of the output topics for a source topic.
+    version : str
+        Version of the broker, written into dead letters.
+    """
+
+    def __init__(self, prefix_of: Callable[[str], str], version: str) -> None:
+        self._prefix_of = prefix_of
+        self._enriched = EnrichedSerializer()
+        self._dead_letter = DeadLetterSerializer(version)
+
+    def __call__(self, outcome: Outcome) -> Record:
+        """Build the record of one outcome."""
+        prefix = self._prefix_of(outcome.message.topic)
+        if isinstance(outcome, Enriched):
+            return self._enriched_record(prefix + ENRICHED_SUFFIX, outcome)
+        return self._dead_letter_record(prefix + DEAD_LETTER_SUFFIX, outcome)
+
+    def _enriched_record(self, topic: str, outcome: Enriched) -> Record:
+        alert = outcome.alert
+        texts = {**_alert_texts(outcome), "schema-fingerprint": self._enriched.fingerprint(alert.form)}
+        return Record(
+            topic=topic,
+            value=self._enriched(alert, outcome.enrichment),
+            key=alert.key.encode(),
+            headers=_encode(texts) + _source_headers(outcome.message),
+        )
+
+    def _dead_letter_record(self, topic: str, outcome: Rejected) -> Record:
+        message = outcome.message
+        texts = {"reason": outcome.reason.value, "schema-fingerprint": self._dead_letter.fingerprint}
+        return Record(
+            topic=topic,
+            value=self._dead_letter(outcome),
+            key=message.key,
+            headers=_encode(texts) + _source_headers(message),
+        )
+
+
+def _alert_texts(outcome: Enriched) -> dict[str, str]:
+    """Headers by which a subscriber filters without decoding; unknown is the empty text."""
+    alert, enrichment = outcome.alert, outcome.enrichment
+    redshift = enrichment.redshift
+    return {
+        "alert-id": str(alert.alert_id),
+        "object-id": alert.object_id,
+        "survey": alert.survey.value,
+        "ra": _number(alert.ra, ".7f"),
+        "dec": _number(alert.dec, ".7f"),
+        "mjd": _number(alert.mjd, ".7f"),
+        "band": alert.band or "",
+        "model": f"{enrichment.model.name}-{enrichment.model.version}",
+        "anomaly": _number(enrichment.anomaly, ".4f"),
+        "morphology": enrichment.top_class or "",
+        "photoz": _number(redshift and redshift.point, ".4f"),
+        "photoz-lo": _number(redshift and redshift.low, ".4f"),
+        "photoz-hi": _number(redshift and redshift.high, ".4f"),
+        "flags": ",".join(enrichment.flags),
+    }
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None or not np.isfinite(value) else format(value, form)
+
+
+def _source_headers(message: Message) -> Headers:
+    timestamp = "" if message.timestamp_ms is None else str(message.timestamp_ms)
+    return _encode(
+        {
+            "source-topic": message.topic,
+            "source-partition": str(message.partition),
+            "source-offset": str(message.offset),
+            "source-timestamp": timestamp,
+        }
+    )
+
+
+def _encode(texts: dict[str, str]) -> Headers:
+    return tuple((name, text.encode()) for name, text in texts.items())
