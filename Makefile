@@ -1,0 +1,78 @@
+# Nightjar. `make help` says what there is.
+PYTHON ?= python3
+VENV := .venv
+DEV := .venv-dev
+BIN := $(DEV)/bin
+MODEL := broker/models/default.onnx
+RUN := runs/default
+CODE := broker encoder schemas tests benchmarks examples tools
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports unit integration bench model schemas lock wheels clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: requirements/plot.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed, $$($(PYTHON) -V) was found: call make PYTHON=python3.12 …"; exit 2; }
+	@echo "making $(VENV) (the broker; no torch) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/plot.txt
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV)/.ready: requirements/dev.txt pyproject.toml
+	@echo "making $(DEV) (development, with torch: about 3 GB to download) …"
+	@$(PYTHON) -m venv $(DEV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.ready ## Simulated alerts through an embedded Kafka and the real consumer (under a minute)
+	@$(VENV)/bin/broker-demo
+
+test: $(DEV)/.ready lint types imports ## Everything: lint, types, import contracts, unit and integration tests
+	$(BIN)/python -m pytest
+
+lint: $(DEV)/.ready ## ruff
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: $(DEV)/.ready ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(DEV)/.ready ## The one direction of imports
+	$(BIN)/lint-imports
+
+unit: $(DEV)/.ready ## Tests that need no Kafka server
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(DEV)/.ready ## Tests on a real Apache Kafka
+	$(BIN)/python -m pytest tests/integration
+
+bench: $(DEV)/.ready ## The hot path against the common path, side by side
+	$(BIN)/python benchmarks/hot_path.py
+
+model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 30 minutes on two cores)
+	$(BIN)/encoder simulate --output $(RUN)/shards
+	$(BIN)/encoder pretrain --data $(RUN)/shards --output $(RUN)/pretrain
+	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
+	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
+
+schemas: $(DEV)/.ready ## Derive the bundled schemas again from the published package
+	$(BIN)/python tools/derive_schemas.py
+
+lock: ## Pin the requirements again (needs uv)
+	for name in dev train plot broker; do \
+	  uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	    --universal --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt \
+	    $$([ $$name = dev ] || echo -c requirements/dev.txt); done
+
+wheels: $(DEV)/.ready ## Resolve the pinned wheels for every declared Python
+	for version in 3.11 3.12 3.13; do for name in broker plot train; do \
+	  $(BIN)/pip install --quiet --dry-run --no-deps --ignore-installed --only-binary=:all: --python-version $$version \
+	    --target build/wheels -r requirements/$$name.txt && echo "$$version $$name: every wheel is there"; done; done
+
+clean: ## Remove what make has made
+	rm -rf $(VENV) $(DEV) build demo-output
