@@ -30,3 +30,14 @@ def lsst_paths() -> list[Path]:
 def ztf_paths() -> list[Path]:
     """Every real ZTF packet."""
     return _need(real_packets("ztf"))
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of seeded random weights, marked as untrained; skips where torch is not installed."""
+    pytest.importorskip("torch", reason="the untrained model is exported with torch: pip install -e .[train]")
+    from encoder.export import untrained  # noqa: PLC0415 -- only where torch is
+
+    path = tmp_path_factory.mktemp("model") / "untrained.onnx"
+    untrained(path)
+    return path
