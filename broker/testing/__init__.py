@@ -1,0 +1,1 @@
+"""Shipped doubles and packets: what tests, demonstrations and simulations are made of."""
