@@ -1,0 +1,117 @@
+"""Rubin packets, schemas 7.0 to 11.1, to `Alert`.
+
+What is read has the same name in all of them; 7.x has no templateFlux, then nothing is
+known of the host's light. The order of the identifiers is that of the issue: alerts of
+solar-system objects carry a diaObjectId of 0, older schemas null.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from astropy.time import Time
+
+from broker import flags
+from broker.alert import BANDS, Alert, Survey
+from broker.avro.deserializer import Packet
+from broker.photometry import forced_template_flux
+
+WANTED: Final = (
+    "diaSource.diaSourceId",
+    "diaSource.diaObjectId",
+    "diaSource.ssObjectId",
+    "diaSource.midpointMjdTai",
+    "diaSource.ra",
+    "diaSource.dec",
+    "diaSource.band",
+    "diaSource.templateFlux",
+    "prvDiaSources[].band",
+    "prvDiaSources[].templateFlux",
+)
+"""Dotted paths of what is read."""
+
+MJD_RANGE: Final = (41317.0, 100000.0)
+"""From 1972, when UTC began to differ from TAI by whole seconds, to 2132: no alert is older or younger."""
+
+
+def read(packet: Packet) -> Alert:
+    """Put a Rubin packet into the terms both surveys share.
+
+    Parameters
+    ----------
+    packet : Packet
+        With the fields of `WANTED`.
+
+    Returns
+    -------
+    Alert
+    """
+    fields = packet.fields
+    alert_id = fields["diaSource.diaSourceId"]
+    solar_system = fields.get("diaSource.ssObjectId") or 0
+    band = fields.get("diaSource.band")
+    ra, dec, mjd = _finite(fields, "ra"), _finite(fields, "dec"), utc(_finite(fields, "midpointMjdTai"))
+    words = {
+        flags.SOLAR_SYSTEM: bool(solar_system),
+        flags.POSITION_UNKNOWN: math.isnan(ra) or math.isnan(dec),
+        flags.TIME_UNKNOWN: math.isnan(mjd),
+        flags.BAND_UNKNOWN: band not in BANDS,
+    }
+    return Alert(
+        survey=Survey.LSST,
+        form=packet.form,
+        alert_id=alert_id,
+        object_id=str(fields.get("diaSource.diaObjectId") or solar_system or alert_id),
+        ra=ra,
+        dec=dec,
+        mjd=mjd,
+        band=band if band in BANDS else None,
+        datum=packet.datum,
+        cutouts=packet.cutouts,
+        photometry=forced_template_flux(
+            [band, *(fields.get("prvDiaSources[].band") or ())],
+            [fields.get("diaSource.templateFlux"), *_history(fields)],
+        ),
+        flags=tuple(word for word, raised in words.items() if raised),
+    )
+
+
+def utc(mjd_tai: float) -> float:
+    """UTC of a TAI date.
+
+    Parameters
+    ----------
+    mjd_tai : float
+        Days.
+
+    Returns
+    -------
+    float
+        Days; NaN outside `MJD_RANGE`.
+    """
+    if not MJD_RANGE[0] <= mjd_tai <= MJD_RANGE[1]:
+        return math.nan
+    return mjd_tai - _tai_minus_utc(int(mjd_tai))
+
+
+@lru_cache(maxsize=64)
+def _tai_minus_utc(day: int) -> float:
+    """Days between TAI and UTC; astropy takes 100 us for it, an alert has fewer."""
+    with warnings.catch_warnings():
+        # Of years ahead ERFA says that leap seconds may still be announced.
+        warnings.simplefilter("ignore")
+        tai = Time(day, 0.5, format="mjd", scale="tai")
+        return float(round((tai.mjd - tai.utc.mjd) * 86400.0)) / 86400.0
+
+
+def _finite(fields: Mapping[str, Any], name: str) -> float:
+    value = fields.get(f"diaSource.{name}")
+    return value if value is not None and math.isfinite(value) else math.nan
+
+
+def _history(fields: Mapping[str, Any]) -> list[float | None]:
+    """TemplateFlux of the history; null for each entry where the schema has none."""
+    fluxes = fields.get("prvDiaSources[].templateFlux")
+    return [None] * len(fields.get("prvDiaSources[].band") or ()) if fluxes is None else list(fluxes)
