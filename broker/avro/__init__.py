@@ -1,0 +1,1 @@
+"""The wire: frames, containers, datums in; enriched alerts and dead letters out."""
