@@ -1,0 +1,287 @@
+"""Many alerts: one random stream for each object, whatever the number of processes."""
+
+import csv
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress, TimeRemainingColumn
+
+from broker.alert import BANDS, ROLES, Alert, Float32Array, Survey
+from broker.cutouts import Cutout
+from broker.errors import SettingsError
+from broker.photometry import forced_template_flux, ps1_source_flux
+from encoder.archive import Shard, box_of, save_shard, stack
+from encoder.simulate.bogus import draw_artefact
+from encoder.simulate.colours import FloatArray
+from encoder.simulate.exposures import Exposure, expose
+from encoder.simulate.photometry import NO_SOURCE, Ps1Source, known_bands, nearest_ps1_source, template_fluxes
+from encoder.simulate.populations import CLASSES
+from encoder.simulate.scenes import bogus_scene, draw_scene
+from encoder.simulate.visits import Conditions, draw_conditions
+
+ALERTS_PER_SHARD = 1000
+OBJECT_IDS = 10_000_000
+"""Objects of one seed are numbered below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedAlert:
+    """One alert, its truth, and everything a packet is made of.
+
+    Attributes
+    ----------
+    label : str
+    redshift : float
+        Of the host; NaN without one.
+    ebv : float
+    alert_id : int
+    object_number : int
+        Rubin's diaObjectId; ZTF's objectId is spelled from it.
+    conditions : Conditions
+    exposure : Exposure
+    template_flux : FloatArray, shape (6,)
+        Rubin: forced at the position, nJy, NaN in bands the packet does not know.
+    ps1 : Ps1Source
+        ZTF: the nearest catalogued source.
+    """
+
+    label: str
+    redshift: float
+    ebv: float
+    alert_id: int
+    object_number: int
+    conditions: Conditions
+    exposure: Exposure
+    template_flux: FloatArray
+    ps1: Ps1Source
+
+    @property
+    def survey(self) -> Survey:
+        """Which survey sent it."""
+        return self.conditions.survey
+
+    @property
+    def object_id(self) -> str:
+        """As the survey spells it."""
+        if self.survey is Survey.LSST:
+            return str(self.object_number)
+        return ztf_name(self.object_number)
+
+    @property
+    def photometry(self) -> Float32Array:
+        """As the broker reads it from the packet, nJy, shape (6,)."""
+        if self.survey is Survey.LSST:
+            return forced_template_flux(BANDS, [float(f) for f in self.template_flux])
+        return ps1_source_flux(self.ps1.magnitudes, self.ps1.distance)
+
+    def cutouts(self) -> tuple[Cutout, ...]:
+        """Stamps as the broker would read them from the packet, in the order of ROLES."""
+        conditions, exposure = self.conditions, self.exposure
+        rubin = self.survey is Survey.LSST
+        psfs = (conditions.science_psf, conditions.template_psf, conditions.science_psf)
+        return tuple(
+            Cutout(
+                image=exposure.stamps[k].astype(np.float32),
+                variance=exposure.variance[k].astype(np.float32) if rubin else None,
+                psf_fwhm=effective_width(psfs[k].kernel()) if rubin else None,
+                centre=(conditions.frame.x, conditions.frame.y) if rubin else None,
+                pixel_scale=conditions.pixel_scale if rubin else None,
+            )
+            for k in range(len(ROLES))
+        )
+
+    def alert(self) -> Alert:
+        """As the broker would read it, without the packet's bytes."""
+        frame = self.conditions.frame
+        return Alert(
+            survey=self.survey,
+            form="simulated",
+            alert_id=self.alert_id,
+            object_id=self.object_id,
+            ra=0.0,
+            dec=0.0,
+            mjd=0.0,
+            band=BANDS[self.conditions.band],
+            datum=b"",
+            cutouts=(None, None, None),
+            photometry=self.photometry,
+            position=frame.detector_position,
+        )
+
+
+def effective_width(kernel: FloatArray) -> float | None:
+    """FWHM in pixels as the broker takes it from a PSF plane."""
+    from broker.cutouts import effective_fwhm  # noqa: PLC0415
+
+    return effective_fwhm(kernel)
+
+
+def ztf_name(number: int) -> str:
+    """ZTF-like name of an object: ``ZTF``, two digits, seven letters."""
+    letters = ""
+    rest = number % 26**7
+    for _ in range(7):
+        rest, digit = divmod(rest, 26)
+        letters = chr(ord("a") + digit) + letters
+    return f"ZTF00{letters}"
+
+
+def simulate_one(
+    seed: int, number: int, survey: Survey, label: str, *, visit: int = 0
+) -> SimulatedAlert:
+    """Simulate one alert of one object.
+
+    Parameters
+    ----------
+    seed, number : int
+        The object; the same two give the same object in any process.
+    survey : Survey
+    label : str
+        One of `CLASSES`.
+    visit : int
+        Another visit sees the same scene under other conditions.
+
+    Returns
+    -------
+    SimulatedAlert
+    """
+    of_object = np.random.default_rng([seed, number, 0])
+    of_visit = np.random.default_rng([seed, number, 1 + visit])
+    artefact = None
+    if label == "bogus":
+        artefact, bright = draw_artefact(of_object)
+        scene = bogus_scene(survey, bright, of_object)
+    else:
+        scene = draw_scene(label, survey, of_object)
+    conditions = draw_conditions(survey, of_visit)
+    exposure = expose(scene, conditions, artefact, of_visit)
+    template_flux, ps1 = np.full(len(BANDS), np.nan), NO_SOURCE
+    if survey is Survey.LSST:
+        known = list(known_bands(conditions.band, of_visit))
+        point = conditions.template_psf.draw(conditions.frame.shape, conditions.frame.x, conditions.frame.y)
+        measured = template_fluxes(exposure.static_fluxes, conditions, point, of_visit)
+        template_flux[known] = measured[known]
+    else:
+        ps1 = nearest_ps1_source(scene, of_object)
+    object_number = (seed + 1) * OBJECT_IDS + number
+    return SimulatedAlert(
+        label=label,
+        redshift=scene.redshift,
+        ebv=scene.ebv,
+        alert_id=object_number * 100 + visit,
+        object_number=object_number,
+        conditions=conditions,
+        exposure=exposure,
+        template_flux=template_flux,
+        ps1=ps1,
+    )
+
+
+def simulated_alerts(
+    numbers: Sequence[int], seed: int, surveys: Sequence[Survey], classes: Sequence[str], visits: int = 1
+) -> Iterator[SimulatedAlert]:
+    """Simulate objects by number: surveys and classes take turns, so every class is as frequent as any other."""
+    for number in numbers:
+        survey = surveys[number % len(surveys)]
+        label = classes[number // len(surveys) % len(classes)]
+        for visit in range(visits):
+            yield simulate_one(seed, number, survey, label, visit=visit)
+
+
+def to_shard(alerts: Sequence[SimulatedAlert]) -> Shard:
+    """Lay simulated alerts into a shard, by the road real ones take."""
+    boxes = [box_of(a.alert(), a.cutouts()) for a in alerts]
+    return stack(
+        boxes,
+        alerts=[a.alert() for a in alerts],
+        classes=CLASSES,
+        labels=[CLASSES.index(a.label) for a in alerts],
+        redshifts=[a.redshift for a in alerts],
+        ebvs=[a.ebv for a in alerts],
+        # ZTF does not publish its PSF's image; here it is known.
+        psf_fwhm=[_widths(a) for a in alerts],
+    )
+
+
+def _widths(alert: SimulatedAlert) -> tuple[float, float, float]:
+    science, template = alert.conditions.science_psf, alert.conditions.template_psf
+    return science.fwhm, template.fwhm, science.fwhm
+
+
+def _write_chunk(
+    path: Path, numbers: Sequence[int], seed: int, surveys: Sequence[Survey], classes: Sequence[str], visits: int
+) -> int:
+    save_shard(path, to_shard(list(simulated_alerts(numbers, seed, surveys, classes, visits))))
+    return len(numbers)
+
+
+def simulate(
+    n: int,
+    seed: int,
+    out_dir: Path,
+    *,
+    surveys: Sequence[Survey] = tuple(Survey),
+    classes: Sequence[str] = CLASSES,
+    processes: int = 1,
+    visits: int = 1,
+    alerts_per_shard: int = ALERTS_PER_SHARD,
+) -> list[Path]:
+    """Simulate labelled alerts into shards.
+
+    Parameters
+    ----------
+    n : int
+        Objects; each gives ``visits`` alerts.
+    seed : int
+        With the object's number it decides everything: the same for any number of processes.
+    out_dir : Path
+        Made where it does not exist.
+    surveys, classes : sequence
+        Take turns.
+    processes : int
+    visits : int
+        Alerts of each object, all of one scene under conditions of their own.
+    alerts_per_shard : int
+
+    Returns
+    -------
+    list of Path
+        The shards, in the order of the objects.
+
+    Raises
+    ------
+    SettingsError
+        If a number is not positive, or a class is none of `CLASSES`.
+    """
+    unknown = sorted(set(classes) - set(CLASSES))
+    if unknown or not classes or not surveys:
+        raise SettingsError(f"classes {unknown or list(classes)} cannot be simulated; there are {list(CLASSES)}")
+    if min(n, processes, visits, alerts_per_shard) < 1 or n > OBJECT_IDS:
+        raise SettingsError(
+            f"n, processes, visits and alerts_per_shard are {n}, {processes}, {visits}, {alerts_per_shard}; "
+            f"they must be at least 1, n at most {OBJECT_IDS}"
+        )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    per_shard = max(1, alerts_per_shard // visits)
+    chunks = [range(start, min(start + per_shard, n)) for start in range(0, n, per_shard)]
+    paths = [out_dir / f"simulated-{seed}-{k:05d}.npz" for k in range(len(chunks))]
+    columns = (*Progress.get_default_columns(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(f"simulate {n} objects", total=n)
+        if processes == 1:
+            for path, numbers in zip(paths, chunks, strict=True):
+                progress.advance(task, _write_chunk(path, numbers, seed, surveys, classes, visits))
+            return paths
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            futures = [
+                pool.submit(_write_chunk, path, numbers, seed, surveys, classes, visits)
+                for path, numbers in zip(paths, chunks, strict=True)
+            ]
+            for future in as_completed(futures):
+                progress.advance(task, future.result())
+    return paths

@@ -1,0 +1,188 @@
+"""Who is in the sky: classes, apparent magnitudes, redshifts, sizes and shapes.
+
+Redshift and spectral type of a galaxy of given apparent magnitude follow from Schechter functions per type,
+evolving with redshift, and the volume of a flat universe; colours and K corrections from the CWW templates.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from broker.alert import BANDS, Survey
+from encoder.simulate.colours import (
+    SPECTRAL_TYPES,
+    Z_GRID,
+    FloatArray,
+    galaxy_magnitudes,
+    magnitude_table,
+    magnitude_to_njy,
+)
+
+CLASSES = ("disk", "bulge", "star", "edge_on", "merger", "transient", "bogus")
+"""``transient``: nothing in the template; ``star``: a variable one; the galaxies carry a transient or variable."""
+
+GALAXIES = ("disk", "bulge", "edge_on", "merger")
+
+HUBBLE_CONSTANT, MATTER = 70.0, 0.3
+_C_KM_S = 299_792.458
+
+I_BAND = BANDS.index("i")
+REFERENCE_BAND = {Survey.LSST: BANDS.index("i"), Survey.ZTF: BANDS.index("r")}
+HOST_MAGNITUDES = {Survey.LSST: (17.0, 25.5), Survey.ZTF: (13.5, 21.0)}
+"""AB magnitudes of hosts in i (Rubin) and r (ZTF) between which alerts are made."""
+
+STAR_MAGNITUDES = {Survey.LSST: (16.5, 23.5), Survey.ZTF: (13.0, 20.8)}
+
+HOST_SLOPE, STAR_SLOPE = 0.10, 0.15
+"""d log N / dm of alert hosts: counts rise by 0.34 dex a magnitude, and the chance that a galaxy hosts a transient
+that is seen falls with its light to the power 0.6 (rates per mass of Li et al. 2011, MNRAS 412, 1473). Stars: the
+counts of the disk at mid latitudes."""
+
+# Schechter functions in rest-frame B (AB, H0 = 70) by CWW type, rounded from Zucca et al. 2006 (A&A 455, 879) and
+# Faber et al. 2007 (ApJ 665, 265): M* at z = 0, brightening per unit z (up to 1), slope, density (1e-3 Mpc^-3) and
+# its change in dex per unit z.
+_SCHECHTER = {
+    "E": (-20.4, 1.1, -0.5, 1.6, -0.3),
+    "Sbc": (-20.5, 1.1, -0.9, 1.6, 0.0),
+    "Scd": (-20.2, 1.1, -1.2, 1.8, 0.0),
+    "Im": (-19.5, 1.1, -1.4, 1.2, 0.0),
+}
+
+_TYPE_SHARE = {
+    "bulge": (1.0, 0.12, 0.0, 0.0),
+    "disk": (0.03, 1.0, 1.0, 0.7),
+    "edge_on": (0.05, 1.0, 1.0, 0.7),
+    "merger": (0.15, 0.7, 1.0, 1.0),
+}
+"""How likely a galaxy of each spectral type belongs to the class, before counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Galaxy:
+    """One galaxy as it would be catalogued.
+
+    Attributes
+    ----------
+    redshift : float
+    spectral_type : float
+        In [0, 3], red to blue (`SPECTRAL_TYPES`).
+    magnitudes : FloatArray, shape (6,)
+        Total AB, before Galactic dust.
+    half_light_radius : float
+        Along the major axis, arcsec.
+    bulge_fraction : float
+        In i.
+    """
+
+    redshift: float
+    spectral_type: float
+    magnitudes: FloatArray
+    half_light_radius: float
+    bulge_fraction: float
+
+    @property
+    def fluxes(self) -> FloatArray:
+        """Total fluxes in nJy, shape (6,)."""
+        return magnitude_to_njy(self.magnitudes)
+
+
+@lru_cache(maxsize=1)
+def distances() -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Distance modulus, kpc per arcsec and dV/dz (relative) on `Z_GRID`; the first cell stands at z = 0.005."""
+    z = np.maximum(Z_GRID, 0.005)
+    fine = np.linspace(0.0, z[-1], 4001)
+    inverse = 1.0 / np.sqrt(MATTER * (1 + fine) ** 3 + 1 - MATTER)
+    steps = np.concatenate([[0.0], np.cumsum((inverse[1:] + inverse[:-1]) / 2 * np.diff(fine))])
+    comoving = _C_KM_S / HUBBLE_CONSTANT * np.interp(z, fine, steps)
+    modulus = 5 * np.log10(comoving * (1 + z)) + 25
+    kpc_per_arcsec = comoving / (1 + z) * 1e3 * np.pi / 648_000
+    return modulus, kpc_per_arcsec, comoving**2 * np.interp(z, fine, inverse)
+
+
+def _schechter(magnitude: FloatArray, name: str) -> FloatArray:
+    m_star, brightening, alpha, density, evolution = _SCHECHTER[name]
+    z = np.minimum(Z_GRID, 1.0)
+    x = 10.0 ** (-0.4 * (magnitude - (m_star - brightening * z)))
+    return np.asarray(density * 10.0 ** (evolution * z) * x ** (alpha + 1) * np.exp(-x))
+
+
+def redshift_and_type(magnitude: float, band: int) -> FloatArray:
+    """Relative number of galaxies of an apparent magnitude, shape (4, len(Z_GRID)): by spectral type and redshift."""
+    modulus, _, volume = distances()
+    table = magnitude_table()[:, :, band]
+    rest_b = magnitude - modulus[None, :] - table
+    return np.array([volume * _schechter(rest_b[t], name) for t, name in enumerate(SPECTRAL_TYPES)])
+
+
+@lru_cache(maxsize=512)
+def _cumulative(tenths: int, band: int, label: str) -> FloatArray:
+    share = np.array(_TYPE_SHARE[label])[:, None]
+    numbers = (redshift_and_type(tenths / 10, band) * share).ravel()
+    return np.asarray(np.cumsum(numbers) / numbers.sum())
+
+
+def host_magnitude(survey: Survey, rng: np.random.Generator) -> float:
+    """Apparent magnitude of an alert's host in the survey's reference band."""
+    return _power_law(*HOST_MAGNITUDES[survey], HOST_SLOPE, rng)
+
+
+def star_magnitude(survey: Survey, rng: np.random.Generator) -> float:
+    """Apparent magnitude of an alert's star in the survey's reference band."""
+    return _power_law(*STAR_MAGNITUDES[survey], STAR_SLOPE, rng)
+
+
+def _power_law(low: float, high: float, slope: float, rng: np.random.Generator) -> float:
+    u = rng.uniform(10.0 ** (slope * low), 10.0 ** (slope * high))
+    return float(np.log10(u) / slope)
+
+
+def draw_galaxy(label: str, magnitude: float, band: int, rng: np.random.Generator) -> Galaxy:
+    """Draw a galaxy of a class with the given apparent magnitude in a band (index in BANDS)."""
+    cell = int(np.searchsorted(_cumulative(round(magnitude * 10), band, label), rng.uniform()))
+    t, k = divmod(min(cell, len(SPECTRAL_TYPES) * len(Z_GRID) - 1), len(Z_GRID))
+    step = Z_GRID[1] - Z_GRID[0]
+    redshift = float(abs(Z_GRID[k] + rng.uniform(-0.5, 0.5) * step)) + 0.002
+    # Real galaxies lie between and around the templates.
+    spectral_type = float(np.clip(t + rng.normal(0, 0.25), 0, len(SPECTRAL_TYPES) - 1))
+    relative = _interpolated(spectral_type, redshift)
+    magnitudes = relative - relative[band] + magnitude
+    bulge_fraction = _bulge_fraction(label, spectral_type, rng)
+    size = _half_light_radius(magnitudes[I_BAND], redshift, spectral_type, label == "bulge", rng)
+    return Galaxy(redshift, spectral_type, magnitudes, size, bulge_fraction)
+
+
+def _interpolated(spectral_type: float, redshift: float) -> FloatArray:
+
+
+    return galaxy_magnitudes(spectral_type, min(redshift, float(Z_GRID[-1])))
+
+
+def _bulge_fraction(label: str, spectral_type: float, rng: np.random.Generator) -> float:
+    if label == "bulge":
+        return float(rng.uniform(0.65, 1.0))
+    mean = 0.22 * (1 - spectral_type / 3.2)  # late types have next to no bulge (Allen et al. 2006, MNRAS 371, 2)
+    return float(np.clip(rng.exponential(mean), 0, 0.45))
+
+
+def _half_light_radius(
+    i_magnitude: float, redshift: float, spectral_type: float, early: bool, rng: np.random.Generator
+) -> float:
+    """Size from stellar mass and redshift: van der Wel et al. 2014 (ApJ 788, 28), table 1 and equation 3.
+
+    Mass from the i-band luminosity with M/L of a Chabrier population by type, fading as (1+z)^-1.
+    """
+    modulus, scale, _ = distances()
+    k_correction = _interpolated(spectral_type, redshift)[I_BAND] - _interpolated(spectral_type, 0.0)[I_BAND]
+    absolute = i_magnitude - np.interp(redshift, Z_GRID, modulus) - k_correction
+    ratio = np.interp(spectral_type, [0, 1, 2, 3], [1.9, 1.2, 0.7, 0.35]) / (1 + redshift)
+    log_mass = float(np.clip(-0.4 * (absolute - 4.58) + np.log10(ratio), 7.5, 11.8)) - np.log10(5e10)
+    if early:
+        # Below 2e10 solar masses the early-type relation flattens.
+        kpc = 10 ** (0.75 - 1.48 * np.log10(1 + redshift) + max(0.76 * log_mass, -0.45))
+        scatter = 0.12
+    else:
+        kpc = 10 ** (0.95 - 0.75 * np.log10(1 + redshift) + 0.22 * log_mass)
+        scatter = 0.17
+    radius = kpc / float(np.interp(redshift, Z_GRID, scale)) * 10 ** rng.normal(0, scatter)
+    return float(np.clip(radius, 0.05, 25.0))
