@@ -1,0 +1,147 @@
+"""Native boxes around alerts and their stamps on the common grid, as torch tensors."""
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from broker.alert import SURVEYS
+from broker.contract import Grid
+from broker.geometry import LARGEST_PIXEL
+
+DRAWS = 2**32
+"""Objects are split by the first 32 bits of a digest of their name."""
+
+
+class Shards(Protocol):
+    """What `encoder.archive.load_shards` returns: one row an alert."""
+
+    box: NDArray[np.float32]
+    centre: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    pixel_scale: NDArray[np.float32]
+    survey: NDArray[np.int64]
+    band: NDArray[np.int64]
+    psf_fwhm: NDArray[np.float32]
+    photometry: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Boxes of native pixels, large enough that any rotation of the grid stays within.
+
+    Attributes
+    ----------
+    box : Tensor, shape (n, 3, side, side)
+        Survey units, sky subtracted; NaN where invalid.
+    centre : Tensor, shape (n, 2)
+        (x, y) of the alert in 0-based box pixels.
+    noise : Tensor, shape (n, 3)
+        Standard deviation of a native pixel; 0 or NaN where the stamp is missing.
+    ratio : Tensor, shape (n,)
+        Grid scale over native scale.
+    survey, band : Tensor of int64, shape (n,)
+    psf_fwhm : Tensor, shape (n, 3)
+        Grid pixels; NaN where unknown.
+    photometry : Tensor, shape (n, 6)
+        nJy; NaN where unknown.
+    """
+
+    box: Tensor
+    centre: Tensor
+    noise: Tensor
+    ratio: Tensor
+    survey: Tensor
+    band: Tensor
+    psf_fwhm: Tensor
+    photometry: Tensor
+
+    @classmethod
+    def of(cls, shards: Shards, grid: Grid) -> Self:
+        """Take shards as they were read; pixels are not copied."""
+        scale = np.array([grid.pixel_scale[survey.value] for survey in SURVEYS])[shards.survey]
+        return cls(
+            box=torch.from_numpy(shards.box),
+            centre=_float(shards.centre),
+            noise=_float(np.nan_to_num(shards.noise)),
+            ratio=_float(scale / shards.pixel_scale),
+            survey=torch.from_numpy(shards.survey.astype(np.int64)),
+            band=torch.from_numpy(shards.band.astype(np.int64)),
+            psf_fwhm=_float(shards.psf_fwhm / scale[:, None]),
+            photometry=_float(shards.photometry),
+        )
+
+    def __len__(self) -> int:
+        return len(self.box)
+
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        return type(self)(**{entry.name: getattr(self, entry.name)[rows] for entry in fields(self)})
+
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """Fluxes with 0 where invalid, and 1 where valid; both (n, 3, side, side)."""
+        valid = self.box.abs() < LARGEST_PIXEL  # False for NaN
+        return torch.where(valid, self.box, torch.zeros(())), valid.to(self.box.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Stamps on the common grid: what the network is given, and what the views need to know.
+
+    Attributes
+    ----------
+    stamps, mask : Tensor, shape (n, 3, size, size)
+    noise : Tensor, shape (n, 3)
+        Standard deviation of a grid pixel; 0 where the stamp is missing.
+    survey, band : Tensor of int64, shape (n,)
+    psf_fwhm : Tensor, shape (n, 3)
+        Grid pixels; NaN where unknown.
+    photometry : Tensor, shape (n, 6)
+    """
+
+    stamps: Tensor
+    mask: Tensor
+    noise: Tensor
+    survey: Tensor
+    band: Tensor
+    psf_fwhm: Tensor
+    photometry: Tensor
+
+    def network_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the inputs of the graph in the order of `broker.contract.INPUTS`, with one band."""
+        return (
+            self.stamps[:, None],
+            self.mask[:, None],
+            self.noise[:, None],
+            self.survey,
+            self.band[:, None],
+            self.photometry,
+        )
+
+
+def split_by_object(object_id: NDArray[np.str_], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose objects, never single alerts of one: True for about ``share`` of them.
+
+    Parameters
+    ----------
+    object_id : NDArray of str, shape (n,)
+    share : float
+    seed : int
+        Another seed chooses other objects.
+
+    Returns
+    -------
+    NDArray of bool, shape (n,)
+        The same object is always on the same side, whatever else is in the set.
+    """
+    names, inverse = np.unique(np.asarray(object_id).astype(str), return_inverse=True)
+    draws = [hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4] for name in names]
+    chosen = np.array([int.from_bytes(draw, "big") < share * DRAWS for draw in draws], dtype=bool)
+    return np.asarray(chosen[inverse])
+
+
+def _float(values: NDArray[np.floating[Any]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

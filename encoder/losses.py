@@ -1,0 +1,107 @@
+"""What pretraining minimises, and how its collapse is seen."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """InfoNCE: tell the key of one's own alert from those of others.
+
+    Parameters
+    ----------
+    query, key : Tensor, shape (n, d)
+        Unit length; row i of both is one alert.
+    queue : Tensor, shape (k, d)
+        Keys of other alerts.
+    temperature : float
+
+    Returns
+    -------
+    Tensor, shape ()
+        Mean of -log(exp(q k+ / T) / sum exp(q k / T)); ln(k + 1) where nothing can be told.
+    """
+    positive = (query * key).sum(1, keepdim=True)
+    logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def spread(raw: Tensor) -> Tensor:
+    """Variance and covariance terms of VICReg (Bardes et al. 2022, eq. 1 to 4): every dimension is used, none twice.
+
+    Parameters
+    ----------
+    raw : Tensor, shape (n, d)
+
+    Returns
+    -------
+    Tensor, shape ()
+        0 for independent columns of standard deviation 1 or more.
+    """
+    centred = raw - raw.mean(0)
+    deviation = torch.sqrt(centred.square().sum(0) / (len(raw) - 1) + 1e-4)
+    covariance = centred.T @ centred / (len(raw) - 1)
+    beside = covariance - torch.diag(torch.diag(covariance))
+    return functional.relu(1 - deviation).mean() + beside.square().sum() / raw.shape[1]
+
+
+def known_regression(predicted: Tensor, target: Tensor) -> Tensor:
+    """Huber loss over the targets that are known.
+
+    Parameters
+    ----------
+    predicted, target : Tensor, shape (n, t)
+        ``target`` is NaN where unknown.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Mean over known entries; 0 where none is.
+    """
+    known = torch.isfinite(target)
+    loss = functional.smooth_l1_loss(predicted, torch.where(known, target, predicted.detach()), reduction="sum")
+    return loss / known.sum().clamp(min=1)
+
+
+def rank_me(rows: Tensor) -> float:
+    """Effective rank: exponential of the entropy of the singular values (RankMe, Garrido et al. 2023).
+
+    Parameters
+    ----------
+    rows : Tensor, shape (n, d)
+
+    Returns
+    -------
+    float
+        Between 1 (collapsed) and d.
+    """
+    values = torch.linalg.svdvals((rows - rows.mean(0)).double())
+    share = values / values.sum().clamp(min=1e-12) + 1e-12
+    return float(torch.exp(-(share * share.log()).sum()))
+
+
+def knn_score(embedding: Tensor, label: Tensor, neighbours: int = 10) -> float:
+    """Balanced accuracy of each alert's class by the vote of its nearest others, by the cosine.
+
+    Parameters
+    ----------
+    embedding : Tensor, shape (n, d)
+        Unit length.
+    label : Tensor of int64, shape (n,)
+        -1 where unknown.
+    neighbours : int
+
+    Returns
+    -------
+    float
+        NaN where fewer than two classes are known.
+    """
+    rows, truth = embedding[label >= 0], label[label >= 0]
+    classes = truth.unique()
+    if len(classes) < 2 or len(rows) <= neighbours:  # noqa: PLR2004
+        return float("nan")
+    similarity = rows @ rows.T
+    similarity.fill_diagonal_(-2)
+    votes = functional.one_hot(truth[similarity.topk(neighbours, dim=1).indices]).sum(1)
+    hit = votes.argmax(1) == truth
+    return float(torch.stack([hit[truth == one].float().mean() for one in classes]).mean())
