@@ -1,0 +1,1 @@
+"""The programs: where everything is put together."""

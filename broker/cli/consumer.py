@@ -1,0 +1,160 @@
+"""``broker-consumer``: alerts in, enriched alerts and dead letters out."""
+
+import logging
+import threading
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from broker.alert import ModelIdentity
+from broker.avro.deserializer import Deserializer
+from broker.cli.ending import exit_codes, log_to_stderr, stop_on_signals
+from broker.consumer import Consumer, Summary
+from broker.inference import Model
+from broker.kafka import KafkaSink, KafkaSource
+from broker.metrics import Metrics
+from broker.pipeline import Pipeline
+from broker.probes import Health, Probes
+from broker.records import RecordBuilder
+from broker.settings import Settings, load
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+logger = logging.getLogger("broker.cli")
+
+
+@app.command()
+def consume(
+    topic: Annotated[list[str] | None, typer.Option(help="Topic to read; may be given again.")] = None,
+    topic_pattern: Annotated[
+        str | None,
+        typer.Option(help="Read every topic whose whole name matches this regular expression, now and later."),
+    ] = None,
+    output_prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Write PREFIX.enriched and PREFIX.dead-letter. Default: the name of the one topic; several topics "
+            "or a pattern need it."
+        ),
+    ] = None,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Kafka to read from, host:port. Default localhost:9092.")
+    ] = None,
+    sink_bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Kafka to write to. Default: the one that is read.")
+    ] = None,
+    group_id: Annotated[str | None, typer.Option(help="Consumer group. Default nightjar.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
+    model: Annotated[Path | None, typer.Option(help="ONNX file. Default: the packaged model.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="earliest (default), latest, or an ISO 8601 time in UTC: where to begin in partitions for which the "
+            "group has committed nothing. Where it has, reading goes on from there."
+        ),
+    ] = None,
+    exit_at_end: Annotated[
+        bool, typer.Option("--exit-at-end", help="End when every partition has reached the end it had at start.")
+    ] = False,
+    validate: Annotated[
+        str | None, typer.Option(help="full (default): walk each datum to its end before it goes on; or off.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Serve /metrics, /healthz and /readyz here; 0 takes a free port. Default: nowhere."),
+    ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Address for these. Default 127.0.0.1; 0.0.0.0 in a container.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info (default), warning or error.")] = None,
+) -> None:
+    """Read alerts, enrich them, publish the results.
+
+    Every setting can also come from the environment (BROKER_KAFKA__GROUP_ID) or the --config file; the command line
+    goes first, then the environment, then the file. Offsets are committed when every result is acknowledged.
+    SIGTERM or Ctrl-C finishes the batch in hand; a second one ends at once.
+
+    Exit codes: 0 done, 2 configuration or model refused, 1 anything else.
+
+    \b
+    Examples:
+      broker-consumer --topic alerts
+      broker-consumer --topic alerts --start 2026-03-01T04:00:00Z --exit-at-end
+      broker-consumer --topic-pattern 'ztf_.*_programid1' --output-prefix ztf --group-id night
+      broker-consumer --config rubin.yaml --sink-bootstrap-servers localhost:9092
+    """
+    with exit_codes("broker-consumer"):
+        said: dict[str, Any] = {
+            "topics": topic,
+            "topic_pattern": topic_pattern,
+            "output_prefix": output_prefix,
+            "kafka": {"bootstrap_servers": bootstrap_servers, "group_id": group_id},
+            "sink": {"bootstrap_servers": sink_bootstrap_servers},
+            "consumer": {"start": start, "exit_at_end": exit_at_end or None},
+            "probes": {"host": metrics_host, "port": metrics_port},
+            "model": model,
+            "validation": validate,
+            "log_level": log_level,
+        }
+        settings = load(said, config)
+        log_to_stderr(settings.log_level)
+        typer.echo(run(settings, stop_on_signals()))
+
+
+def run(settings: Settings, stop: threading.Event) -> Summary:
+    """Put a consumer together and let it turn.
+
+    Raises
+    ------
+    ConfigurationError, KafkaError
+    """
+    metrics, health = Metrics(), Health(settings.probes.turn_seconds)
+    with ExitStack() as stack:
+        if settings.probes.port is not None:
+            probes = Probes(settings.probes.host, settings.probes.port, health, metrics.render)
+            stack.enter_context(probes)
+            logger.info("serving /metrics, /healthz and /readyz on %s:%d", settings.probes.host, probes.port)
+        model = _load_model(settings, metrics)
+        health.model_warm = True
+        source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
+        stack.callback(source.close)
+        sink = KafkaSink(
+            *settings.sink_connection,
+            settings.sink,
+            connect_seconds=settings.consumer.connect_seconds,
+            stop=stop,
+        )
+        stack.callback(sink.close)
+        return Consumer(
+            source=source,
+            sink=sink,
+            pipeline=Pipeline(Deserializer(validate=settings.validation), model),
+            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar")),
+            metrics=metrics,
+            health=health,
+            stop=stop,
+            batch_size=settings.consumer.batch_size,
+            linger_seconds=settings.consumer.linger_seconds,
+            exit_at_end=settings.consumer.exit_at_end,
+        ).run()
+
+
+def _load_model(settings: Settings, metrics: Metrics) -> Model:
+    model = Model.load(settings.model)
+    contract = model.contract
+    metrics.model(ModelIdentity(contract.name, contract.version, contract.weights_digest))
+    logger.info("model %s %s, weights %s", contract.name, contract.version, contract.weights_digest[:12])
+    if not contract.trained:
+        logger.warning("the weights of this model are random: its results mean nothing")
+    return model
+
+
+def main() -> None:
+    """Run the program."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

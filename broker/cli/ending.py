@@ -1,0 +1,52 @@
+"""How every program ends: exit codes, signals and the log."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from broker.errors import ConfigurationError, NightjarError
+
+DONE, FAILED, REFUSED = 0, 1, 2
+"""Exit codes: done; anything else; configuration or model refused."""
+
+logger = logging.getLogger("broker")
+
+
+@contextmanager
+def exit_codes(program: str) -> Iterator[None]:
+    """Turn our errors into one line on standard error and an exit code; others keep their traceback."""
+    try:
+        yield
+    except NightjarError as error:
+        typer.echo(f"{program}: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(REFUSED if isinstance(error, ConfigurationError) else FAILED) from error
+
+
+def stop_on_signals() -> threading.Event:
+    """Make an event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        # Only the event: the logging module's locks are not for signal handlers.
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop
+
+
+def log_to_stderr(level: str) -> None:
+    """Log lines of lifecycle and trouble to standard error."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )

@@ -1,0 +1,156 @@
+"""What both ends share: how to reach a cluster, and what librdkafka says on the way."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import KafkaError as Fault
+from confluent_kafka.admin._metadata import ClusterMetadata
+
+from broker.errors import ConfigurationError, KafkaError, SettingsError
+from broker.kafka.faults import REFUSALS
+from broker.settings import Plaintext, Scram
+
+MAX_MESSAGE_BYTES = 10_485_760
+"""Largest message in and out; real Rubin packets with long histories exceed 0.5 MB, ten times Kafka's default
+leaves them room."""
+
+REMINDER_SECONDS = 10.0
+"""A condition that lasts is told once in this time."""
+
+METADATA_SECONDS = 2.0
+"""One look at a cluster's metadata; short, so that a stop signal is heard between two of them."""
+
+logger = logging.getLogger("broker.kafka")
+
+Client = TypeVar("Client", Consumer, Producer)
+
+
+def connection(bootstrap_servers: str, security: Plaintext | Scram) -> dict[str, Any]:
+    """Properties by which a cluster is reached.
+
+    Raises
+    ------
+    SettingsError
+        When the password's file cannot be read.
+    """
+    properties: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "nightjar",
+        "socket.keepalive.enable": True,
+    }
+    if isinstance(security, Plaintext):
+        return properties
+    properties |= {
+        "security.protocol": "sasl_ssl",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": security.username,
+        "sasl.password": security.secret(),
+    }
+    if security.ca_file is not None:
+        properties["ssl.ca.location"] = str(security.ca_file)
+    return properties
+
+
+class Listener:
+    """Hears what librdkafka reports outside of any call.
+
+    Nothing it reports there is fatal to librdkafka, which tries for ever; a wrong password is kept here so
+    that the next call can end with it.
+
+    Attributes
+    ----------
+    refusal : str or None
+        What waiting will not mend: cause and remedy.
+    last : str or None
+        The last report of any kind.
+    """
+
+    def __init__(self, role: str) -> None:
+        self.refusal: str | None = None
+        self.last: str | None = None
+        self._role = role
+        self._told = -REMINDER_SECONDS
+
+    def __call__(self, fault: Fault) -> None:
+        """Take one report, as librdkafka's ``error_cb``."""
+        self.last = fault.str()
+        remedy = REFUSALS.get(fault.code())
+        if remedy is not None:
+            self.refusal = f"{self._role}: {fault.str()}: {remedy}"
+        now = time.monotonic()
+        if now - self._told >= REMINDER_SECONDS:
+            self._told = now
+            logger.warning("%s: %s (%s); trying again", self._role, fault.str(), fault.name())
+
+    def check(self) -> None:
+        """End with what waiting will not mend.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        if self.refusal is not None:
+            raise ConfigurationError(self.refusal)
+
+
+def client(make: Callable[..., Client], properties: dict[str, Any], listener: Listener) -> Client:
+    """Make a consumer or a producer.
+
+    Raises
+    ------
+    SettingsError
+        When librdkafka refuses a property.
+    """
+    try:
+        return make(properties | {"error_cb": listener}, logger=logger)
+    except KafkaException as error:
+        raise SettingsError(
+            f"librdkafka refuses a setting: {error.args[0].str()}: correct or remove it"
+        ) from error
+
+
+def await_broker(
+    kafka: Consumer | Producer, listener: Listener, servers: str, seconds: float, stop: threading.Event
+) -> ClusterMetadata | None:
+    """Look for a broker until one answers.
+
+    Returns
+    -------
+    ClusterMetadata or None
+        None when `stop` was set meanwhile.
+
+    Raises
+    ------
+    KafkaError
+        When none has answered within `seconds`.
+    ConfigurationError
+        When one answered and refused us.
+    """
+    deadline = time.monotonic() + seconds
+    while not stop.is_set():
+        metadata = look(kafka)
+        listener.check()
+        if metadata is not None:
+            return metadata
+        if time.monotonic() >= deadline:
+            raise KafkaError(
+                f"no Kafka broker answered at {servers} within {seconds:g} s "
+                f"({listener.last or 'no reply'}): start it, or correct the bootstrap servers"
+            )
+        stop.wait(0.2)
+    return None
+
+
+def look(kafka: Consumer | Producer) -> ClusterMetadata | None:
+    """Take the cluster's metadata; None when no broker answers."""
+    if isinstance(kafka, Producer):
+        kafka.poll(0.0)  # serves error_cb; a consumer's is served by the call below
+    try:
+        metadata: ClusterMetadata = kafka.list_topics(timeout=METADATA_SECONDS)
+    except KafkaException:
+        return None
+    return metadata

@@ -1,0 +1,48 @@
+"""What librdkafka's codes mean to us: wait, let go, or end."""
+
+# ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
+
+from confluent_kafka import KafkaError as Fault
+
+from broker.errors import ConfigurationError, KafkaError
+
+REFUSALS = {
+    Fault._AUTHENTICATION: "check the user name, the password and the mechanism",
+    Fault._SSL: "check the certificate authority (ca_file) and the dates of the server's certificate",
+    Fault.SASL_AUTHENTICATION_FAILED: "check the user name, the password and the mechanism",
+    Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
+    Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
+    Fault.CLUSTER_AUTHORIZATION_FAILED: "ask for the right to write with an idempotent producer",
+}
+"""Faults that waiting does not mend, and what does."""
+
+LOST_TO_OTHERS = {
+    Fault.ILLEGAL_GENERATION,
+    Fault.UNKNOWN_MEMBER_ID,
+    Fault.REBALANCE_IN_PROGRESS,
+    Fault.FENCED_INSTANCE_ID,
+    Fault.STALE_MEMBER_EPOCH,
+    Fault.FENCED_MEMBER_EPOCH,
+    Fault._ASSIGNMENT_LOST,
+    Fault._NO_OFFSET,
+}
+"""Refusals of a commit that mean the group moved on: the messages come again, to whoever holds them."""
+
+OF_THE_MOMENT = {
+    Fault._TIMED_OUT,
+    Fault._TRANSPORT,
+    Fault._ALL_BROKERS_DOWN,
+    Fault._WAIT_COORD,
+    Fault.REQUEST_TIMED_OUT,
+    Fault.COORDINATOR_NOT_AVAILABLE,
+    Fault.COORDINATOR_LOAD_IN_PROGRESS,
+    Fault.NOT_COORDINATOR,
+}
+"""Refusals of a commit that pass by themselves: the next commit carries these offsets too."""
+
+
+def as_ours(fault: Fault, doing: str) -> KafkaError | ConfigurationError:
+    """Make a fault into an error of our tree: ours to mend by configuration, or Kafka's."""
+    if fault.code() in REFUSALS:
+        return ConfigurationError(f"{doing}: {fault.str()}: {REFUSALS[fault.code()]}")
+    return KafkaError(f"{doing}: {fault.str()} ({fault.name()})")

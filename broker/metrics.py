@@ -1,0 +1,127 @@
+"""What Prometheus is told; the only import of prometheus_client.
+
+Alerts consumed are alerts enriched plus alerts rejected, at every scrape: an alert rule rests on it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from broker.alert import Enriched, ModelIdentity, Outcome, Rejected
+from broker.errors import Reason
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+STAGES = ("poll", "process", "write", "commit")
+
+STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+AGE_BUCKETS = (1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 1200.0, 3600.0, 86400.0)
+"""Seconds; 60 is Rubin's own promise from readout to publication."""
+
+UNIX_EPOCH_MJD = 40587.0
+SECONDS_PER_DAY = 86400.0
+
+PARTIAL = ("cutout_null", "cutout_unreadable")
+"""Flags, before their colon, that make an enriched alert a partial one."""
+
+
+def is_partial(outcome: Enriched) -> bool:
+    """Whether a stamp was missing or unreadable."""
+    return any(flag.split(":")[0] in PARTIAL for flag in outcome.enrichment.flags)
+
+
+class Metrics:
+    """Counters of one consumer, in a registry of their own.
+
+    Parameters
+    ----------
+    clock : callable
+        Seconds since the Unix epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._registry = registry = CollectorRegistry()
+        self._consumed = Counter(
+            "nightjar_alerts_consumed_total", "Messages whose outcome is published.", registry=registry
+        )
+        self._enriched = Counter(
+            "nightjar_alerts_enriched_total",
+            "Alerts enriched, whole or partial (a stamp missing or unreadable).",
+            ["survey", "kind"],
+            registry=registry,
+        )
+        self._rejected = Counter(
+            "nightjar_alerts_rejected_total",
+            "Messages written as dead letters.",
+            ["reason"],
+            registry=registry,
+        )
+        self._flags = Counter(
+            "nightjar_flags_total", "Flags set on enriched alerts.", ["flag"], registry=registry
+        )
+        self._stage = Histogram(
+            "nightjar_batch_seconds",
+            "Time of one batch in one stage.",
+            ["stage"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
+        )
+        self._age = Histogram(
+            "nightjar_alert_age_seconds",
+            "Age of an alert when its output is acknowledged, since observation or since its publication.",
+            ["since"],
+            buckets=AGE_BUCKETS,
+            registry=registry,
+        )
+        self._model = Gauge(
+            "nightjar_model_info", "The model at work.", ["name", "version", "digest"], registry=registry
+        )
+        self._partitions = Gauge("nightjar_partitions_assigned", "Partitions held.", registry=registry)
+        self._lag = Gauge(
+            "nightjar_lag_messages", "Messages not yet read in the partitions held.", registry=registry
+        )
+        for reason in Reason:
+            self._rejected.labels(reason.value)
+
+    def model(self, identity: ModelIdentity) -> None:
+        """State which model is at work."""
+        self._model.labels(identity.name, identity.version, identity.digest).set(1)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Note how long one batch took in one of `STAGES`."""
+        self._stage.labels(name).observe(seconds)
+
+    def source(self, partitions: int, lag: int) -> None:
+        """Note what the source holds, and how far behind it is."""
+        self._partitions.set(partitions)
+        self._lag.set(lag)
+
+    def published(self, outcomes: Sequence[Outcome]) -> None:
+        """Count outcomes whose records are acknowledged."""
+        with self._lock:
+            self._consumed.inc(len(outcomes))
+            for outcome in outcomes:
+                if isinstance(outcome, Rejected):
+                    self._rejected.labels(outcome.reason.value).inc()
+                else:
+                    self._count(outcome)
+
+    def _count(self, outcome: Enriched) -> None:
+        kind = "partial" if is_partial(outcome) else "whole"
+        self._enriched.labels(outcome.alert.survey.value, kind).inc()
+        for flag in outcome.enrichment.flags:
+            self._flags.labels(flag).inc()
+        now = self._clock()
+        self._age.labels("observation").observe(now - (outcome.alert.mjd - UNIX_EPOCH_MJD) * SECONDS_PER_DAY)
+        if outcome.message.timestamp_ms is not None:
+            self._age.labels("publication").observe(now - outcome.message.timestamp_ms / 1000)
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        with self._lock:
+            return generate_latest(self._registry)

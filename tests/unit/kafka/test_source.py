@@ -1,0 +1,171 @@
+"""The source on an embedded Kafka: groups, starts, ends and commits."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from broker.alert import Message
+from broker.errors import KafkaError, SettingsError
+from broker.kafka import EmbeddedKafka, KafkaReader, KafkaSource
+from broker.settings import ConsumerSettings, SourceSettings, Topics
+
+SourceOf = Callable[..., KafkaSource]
+Taken = Callable[[KafkaSource], list[Message]]
+Publish = Callable[..., None]
+
+FIVE = ("one", "two", "three", "four", "five")
+
+
+def values(messages: list[Message]) -> set[str]:
+    return {message.value.decode() for message in messages if message.value is not None}
+
+
+def test_reads_every_partition_to_the_end(source_of: SourceOf, taken: Taken, publish: Publish, topic: str) -> None:
+    publish(topic, *FIVE)
+    source = source_of(topic)
+    messages = taken(source)
+    assert values(messages) == set(FIVE)
+    assert {message.topic for message in messages} == {topic}
+    assert {message.key for message in messages} == {text.encode() for text in FIVE}
+    assert all(message.timestamp_ms for message in messages)
+    assert source.assigned == 2
+    assert source.lag == 0
+
+
+def test_an_empty_topic_is_at_its_end(source_of: SourceOf, taken: Taken, topic: str) -> None:
+    assert taken(source_of(topic)) == []
+
+
+def test_what_comes_after_the_start_is_not_waited_for(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
+    publish(topic, "before")
+    source = source_of(topic)
+    publish(topic, "after")
+    assert "before" in values(taken(source))
+
+
+def test_a_committed_batch_does_not_come_again(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    first = source_of(topic)
+    first.commit(taken(first))
+    first.close()
+    publish(topic, "six")
+    assert values(taken(source_of(topic))) == {"six"}
+
+
+def test_an_uncommitted_batch_comes_again(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    first = source_of(topic)
+    taken(first)
+    first.close()
+    assert values(taken(source_of(topic))) == set(FIVE)
+
+
+def test_a_member_without_partitions_is_at_its_end(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    sources = [source_of(topic) for _ in range(3)]
+    polling = threading.Event()
+    messages: list[Message] = []
+
+    def turn(source: KafkaSource) -> None:
+        while not polling.is_set():
+            messages.extend(source.poll(10, 0.02))
+
+    threads = [threading.Thread(target=turn, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    wait = threading.Event()
+    for _ in range(300):
+        if all(source.at_end for source in sources):
+            break
+        wait.wait(0.05)
+    ended = [source.at_end for source in sources]
+    polling.set()
+    for thread in threads:
+        thread.join()
+    assert ended == [True, True, True]
+    assert sorted(source.assigned or 0 for source in sources) == [0, 1, 1]
+    assert values(messages) == set(FIVE)
+
+
+def test_latest_leaves_out_what_is_there(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    assert taken(source_of(topic, start="latest")) == []
+
+
+def test_a_reader_takes_all_without_a_group(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    for _ in range(2):
+        reader = source_of(topic, kind=KafkaReader)
+        messages = taken(reader)
+        reader.commit(messages)
+        reader.close()
+        assert values(messages) == set(FIVE)
+
+
+def test_a_pattern_takes_whole_names_and_never_our_outputs(
+    source_of: SourceOf, taken: Taken, publish: Publish, embedded: EmbeddedKafka
+) -> None:
+    for name in ("ztf_1_p1", "ztf_2_p1", "ztf_2_p2", "not_ztf_3_p1", "ztf_p1.enriched"):
+        embedded.create_topic(name, 1)
+        publish(name, name)
+    source = source_of(pattern=r"ztf_\d+_p1|ztf.*enriched", group="pattern")
+    assert values(taken(source)) == {"ztf_1_p1", "ztf_2_p1"}
+
+
+def test_a_pattern_finds_topics_made_later(
+    source_of: SourceOf, publish: Publish, embedded: EmbeddedKafka
+) -> None:
+    embedded.create_topic("night_1", 1)
+    source = source_of(pattern=r"night_\d", group="nights", discovery_seconds=1.0)
+    embedded.create_topic("night_2", 1)
+    publish("night_2", "found")
+    messages: list[Message] = []
+    for _ in range(200):
+        messages += source.poll(10, 0.05)
+        if messages:
+            break
+    assert values(messages) == {"found"}
+
+
+def test_a_pattern_without_a_topic_ends_at_once(source_of: SourceOf, taken: Taken) -> None:
+    assert taken(source_of(pattern="nothing_.*")) == []
+
+
+def test_a_missing_topic_is_refused_and_those_close_to_it_named(source_of: SourceOf, topic: str) -> None:
+    with pytest.raises(SettingsError, match=f"topic {topic}s does not exist.*there are {topic}"):
+        source_of(f"{topic}s")
+
+
+def test_no_broker_is_told_with_its_address() -> None:
+    kafka = SourceSettings(bootstrap_servers="127.0.0.1:1", group_id="nobody")
+    limits = ConsumerSettings(connect_seconds=0.5)
+    with pytest.raises(KafkaError, match=r"no Kafka broker answered at 127\.0\.0\.1:1 within 0.5 s"):
+        KafkaSource(kafka, limits, Topics(("alerts",)), threading.Event())
+
+
+def test_a_stop_breaks_off_the_search_for_a_broker() -> None:
+    stop = threading.Event()
+    stop.set()
+    kafka = SourceSettings(bootstrap_servers="127.0.0.1:1", group_id="nobody")
+    source = KafkaSource(kafka, ConsumerSettings(), Topics(("alerts",)), stop)
+    assert source.at_end
+    source.close()
+
+
+def test_a_property_librdkafka_does_not_know_is_refused() -> None:
+    kafka = SourceSettings(extra={"no.such.property": "1"})
+    with pytest.raises(SettingsError, match=r"No such configuration property"):
+        KafkaSource(kafka, ConsumerSettings(), Topics(("alerts",)), threading.Event())
