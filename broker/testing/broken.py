@@ -3,6 +3,7 @@
 import gzip
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 from broker.errors import Reason
 from broker.testing.datums import CONTAINER_MAGIC, avro_long, container, frame
@@ -35,6 +36,7 @@ class BrokenStamp:
     content: bytes
 
 
+@cache
 def broken_messages() -> tuple[BrokenMessage, ...]:
     """Give one message for each way to be broken, of both surveys."""
     rubin, zwicky = lsst_packet(), ztf_packet()
@@ -59,6 +61,7 @@ def broken_messages() -> tuple[BrokenMessage, ...]:
     )
 
 
+@cache
 def broken_lsst_stamps() -> tuple[BrokenStamp, ...]:
     """Give Rubin stamps that are no FITS images of two axes, or cut short."""
     from_cards = _two_axes()
@@ -69,6 +72,7 @@ def broken_lsst_stamps() -> tuple[BrokenStamp, ...]:
     )
 
 
+@cache
 def broken_ztf_stamps() -> tuple[BrokenStamp, ...]:
     """Give ZTF stamps that are no gzip, not whole, or inflate without end."""
     good = gzip.compress(_two_axes(), 1, mtime=0)
