@@ -96,11 +96,13 @@ def saturated(canvas: Canvas, rng: np.random.Generator) -> None:
     glow = top * (1 + (radius / core) ** 2) ** -rng.uniform(1.8, 2.8)
     along = x - offset[0] if canvas.survey is Survey.LSST else y - offset[1]
     across = y - offset[1] if canvas.survey is Survey.LSST else x - offset[0]
-    bleeds = (np.abs(across) < rng.uniform(0.6, 2.2)) & (np.abs(along) < core * rng.uniform(1, 6))
+    length = core * rng.uniform(0.8, 4)
+    bleeds = np.abs(across) < rng.uniform(0.7, 1.8) * np.clip(1.2 - np.abs(along) / length, 0, 1)
     spikes = top * 0.02 * np.exp(-np.abs(across) / 0.8) / (1 + np.abs(along) / core)
-    flat = (radius < core * 0.8) | bleeds
+    flat = (radius < core * 0.55) | bleeds
     for role in (SCIENCE, TEMPLATE):
-        canvas.stamps[role] = np.where(flat, top, canvas.stamps[role] + glow + spikes)
+        level = top * (1 + 0.05 * rng.normal(size=x.shape))
+        canvas.stamps[role] = np.where(flat, level, canvas.stamps[role] + glow + spikes)
     ragged = gaussian_filter(rng.normal(size=x.shape), 0.8) * 3 * canvas.noise * rng.uniform(5, 30)
     canvas.stamps[DIFFERENCE] += ragged * np.exp(-0.5 * (radius / (1.3 * core)) ** 2)
     canvas.stamps[DIFFERENCE] += np.where(bleeds, canvas.noise * rng.normal(0, 25), 0.0)
@@ -190,7 +192,14 @@ def template_artefact(canvas: Canvas, rng: np.random.Generator) -> None:
     """Leave a cosmic ray or trail in the template: a hole in the difference."""
     spoiled = np.zeros((3, *canvas.static.shape))
     other = Canvas(
-        canvas.survey, spoiled, canvas.static, canvas.noise, canvas.noise_pixels, canvas.sigma, canvas.x, canvas.y
+        canvas.survey,
+        spoiled,
+        canvas.static,
+        canvas.noise,
+        canvas.noise_pixels,
+        canvas.sigma,
+        canvas.x,
+        canvas.y,
     )
     (cosmic_ray if rng.uniform() < 0.5 else trail)(other, rng)  # noqa: PLR2004
     light = gaussian_filter(spoiled[SCIENCE], 0.4)

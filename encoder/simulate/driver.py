@@ -11,19 +11,25 @@ import numpy as np
 from rich.progress import Progress, TimeRemainingColumn
 
 from broker.alert import BANDS, ROLES, Alert, Float32Array, Survey
-from broker.cutouts import Cutout
+from broker.cutouts import Cutout, effective_fwhm
 from broker.errors import SettingsError
 from broker.photometry import forced_template_flux, ps1_source_flux
 from encoder.archive import Shard, box_of, save_shard, stack
-from encoder.simulate.bogus import draw_artefact
+from encoder.simulate.bogus import Artefact, draw_artefact
 from encoder.simulate.colours import FloatArray
 from encoder.simulate.exposures import Exposure, expose
 from encoder.simulate.photometry import NO_SOURCE, Ps1Source, known_bands, nearest_ps1_source, template_fluxes
-from encoder.simulate.populations import CLASSES
-from encoder.simulate.scenes import bogus_scene, draw_scene
+from encoder.simulate.populations import CLASSES, GALAXIES
+from encoder.simulate.scenes import Scene, bogus_scene, draw_scene, hidden
 from encoder.simulate.visits import Conditions, draw_conditions
 
 ALERTS_PER_SHARD = 1000
+SEEN, UNSEEN = 20.0, 3.0
+"""Signal-to-noise in the template above which a host gives its class, and below which an alert is hostless."""
+
+HIDDEN_HOSTS = 0.4
+"""Share of the hostless that have a host too faint to be seen."""
+
 OBJECT_IDS = 10_000_000
 """Objects of one seed are numbered below this."""
 
@@ -87,7 +93,7 @@ class SimulatedAlert:
             Cutout(
                 image=exposure.stamps[k].astype(np.float32),
                 variance=exposure.variance[k].astype(np.float32) if rubin else None,
-                psf_fwhm=effective_width(psfs[k].kernel()) if rubin else None,
+                psf_fwhm=effective_fwhm(psfs[k].kernel) if rubin else None,
                 centre=(conditions.frame.x, conditions.frame.y) if rubin else None,
                 pixel_scale=conditions.pixel_scale if rubin else None,
             )
@@ -113,13 +119,6 @@ class SimulatedAlert:
         )
 
 
-def effective_width(kernel: FloatArray) -> float | None:
-    """FWHM in pixels as the broker takes it from a PSF plane."""
-    from broker.cutouts import effective_fwhm  # noqa: PLC0415
-
-    return effective_fwhm(kernel)
-
-
 def ztf_name(number: int) -> str:
     """ZTF-like name of an object: ``ZTF``, two digits, seven letters."""
     letters = ""
@@ -130,9 +129,7 @@ def ztf_name(number: int) -> str:
     return f"ZTF00{letters}"
 
 
-def simulate_one(
-    seed: int, number: int, survey: Survey, label: str, *, visit: int = 0
-) -> SimulatedAlert:
+def simulate_one(seed: int, number: int, survey: Survey, label: str, *, visit: int = 0) -> SimulatedAlert:
     """Simulate one alert of one object.
 
     Parameters
@@ -151,13 +148,10 @@ def simulate_one(
     """
     of_object = np.random.default_rng([seed, number, 0])
     of_visit = np.random.default_rng([seed, number, 1 + visit])
-    artefact = None
-    if label == "bogus":
-        artefact, bright = draw_artefact(of_object)
-        scene = bogus_scene(survey, bright, of_object)
-    else:
-        scene = draw_scene(label, survey, of_object)
     conditions = draw_conditions(survey, of_visit)
+    # Whether a host is seen is decided at the first visit: an object is the same in all.
+    first = conditions if visit == 0 else draw_conditions(survey, np.random.default_rng([seed, number, 1]))
+    artefact, scene = _subject(survey, label, first, of_object)
     exposure = expose(scene, conditions, artefact, of_visit)
     template_flux, ps1 = np.full(len(BANDS), np.nan), NO_SOURCE
     if survey is Survey.LSST:
@@ -179,6 +173,36 @@ def simulate_one(
         template_flux=template_flux,
         ps1=ps1,
     )
+
+
+def _subject(
+    survey: Survey, label: str, conditions: Conditions, rng: np.random.Generator
+) -> tuple[Artefact | None, Scene]:
+    """Draw what the alert is about, such that the label can be told from the template."""
+    if label == "bogus":
+        artefact, bright = draw_artefact(rng)
+        return artefact, bogus_scene(survey, bright, rng)
+    if label in GALAXIES or (label == "transient" and rng.uniform() < HIDDEN_HOSTS):
+        return None, _host_scene(survey, label, conditions, rng)
+    return None, draw_scene(label, survey, rng)
+
+
+def _host_scene(survey: Survey, label: str, conditions: Conditions, rng: np.random.Generator) -> Scene:
+    if label in GALAXIES:
+        return draw_scene(label, survey, rng, lambda f, r: template_significance(f, r, conditions) > SEEN)
+    kind = str(rng.choice(GALAXIES))
+    scene = draw_scene(kind, survey, rng, lambda f, r: template_significance(f, r, conditions) < UNSEEN)
+    if template_significance(scene.host_fluxes, scene.host_size, conditions) < UNSEEN:
+        return hidden(scene)
+    return draw_scene(label, survey, rng)
+
+
+def template_significance(fluxes: FloatArray, half_light_radius: float, conditions: Conditions) -> float:
+    """Signal-to-noise of a host in the template, through an aperture of its size and the seeing."""
+    pixels = conditions.template_psf.noise_pixels
+    pixels += np.pi * (half_light_radius / conditions.pixel_scale) ** 2
+    flux = float(fluxes[conditions.band]) * conditions.unit
+    return flux / (conditions.template_noise * float(np.sqrt(pixels)))
 
 
 def simulated_alerts(
@@ -213,7 +237,12 @@ def _widths(alert: SimulatedAlert) -> tuple[float, float, float]:
 
 
 def _write_chunk(
-    path: Path, numbers: Sequence[int], seed: int, surveys: Sequence[Survey], classes: Sequence[str], visits: int
+    path: Path,
+    numbers: Sequence[int],
+    seed: int,
+    surveys: Sequence[Survey],
+    classes: Sequence[str],
+    visits: int,
 ) -> int:
     save_shard(path, to_shard(list(simulated_alerts(numbers, seed, surveys, classes, visits))))
     return len(numbers)
@@ -259,7 +288,9 @@ def simulate(
     """
     unknown = sorted(set(classes) - set(CLASSES))
     if unknown or not classes or not surveys:
-        raise SettingsError(f"classes {unknown or list(classes)} cannot be simulated; there are {list(CLASSES)}")
+        raise SettingsError(
+            f"classes {unknown or list(classes)} cannot be simulated; there are {list(CLASSES)}"
+        )
     if min(n, processes, visits, alerts_per_shard) < 1 or n > OBJECT_IDS:
         raise SettingsError(
             f"n, processes, visits and alerts_per_shard are {n}, {processes}, {visits}, {alerts_per_shard}; "

@@ -1,16 +1,18 @@
 """One alert's three stamps: the scene through telescope and detector, subtracted, detected."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import galsim
 import numpy as np
 from scipy.ndimage import convolve1d
 
-from broker.alert import Survey
+from broker.alert import BANDS, Survey
 from encoder.simulate.bogus import DIFFERENCE, SCIENCE, TEMPLATE, Artefact, Canvas
 from encoder.simulate.colours import FloatArray
-from encoder.simulate.optics import Psf, draw
+from encoder.simulate.optics import Psf
 from encoder.simulate.photometry import forced_flux
-from encoder.simulate.scenes import Scene
+from encoder.simulate.scenes import Component, PointSource, Scene
 from encoder.simulate.visits import Conditions
 
 DETECTION_SNR = 5.0
@@ -20,6 +22,9 @@ to 8.5 and a 95th percentile of 25 to 40."""
 
 NEGATIVE_SHARE = {"star": 0.45, "nucleus": 0.4, "supernova": 0.0}
 """Variables fade as often as they brighten; a supernova is negative only if it lies in the template."""
+
+FORCED_REACH = 5.0
+"""Arcsec: extended light centred farther away adds nothing to a forced point source."""
 
 REGISTRATION = 0.04
 """Pixels: error of the template's place in a good subtraction, per axis."""
@@ -42,7 +47,7 @@ class Exposure:
     flux, flux_error : float
         PSF flux of the transient forced on the difference, nJy.
     static_fluxes : FloatArray, shape (6,)
-        Forced at the position on the noiseless template, nJy.
+        Forced at the position on the noiseless template, nJy; NaN for ZTF, which does not measure it.
     """
 
     stamps: FloatArray
@@ -56,9 +61,12 @@ def expose(
     scene: Scene, conditions: Conditions, artefact: Artefact | None, rng: np.random.Generator
 ) -> Exposure:
     """Observe a scene: without an artefact there is a transient or variable at the position."""
-    science_model = _science_model(scene, conditions)
-    template_model, static_fluxes, template_point = _template_model(scene, conditions)
-    source, flux_error = _source(scene, conditions, science_model, template_point, artefact, rng)
+    science_model = _model(scene, conditions, conditions.science_psf)
+    if scene.survey is Survey.LSST:
+        template_model, static_fluxes = _forced_template(scene, conditions)
+    else:
+        template_model, static_fluxes = _model(scene, conditions, conditions.template_psf), np.full(6, np.nan)
+    source, flux_error = _source(scene, conditions, science_model, artefact, rng)
     noise = _noise(conditions, science_model + source, template_model, rng)
     residual = _registration_residual(science_model, float(np.abs(source).max()), conditions, rng)
     stamps = np.stack(
@@ -72,7 +80,14 @@ def expose(
         psf, frame = conditions.science_psf, conditions.frame
         sigma = psf.fwhm / 2.3548 / psf.pixel_scale
         canvas = Canvas(
-            scene.survey, stamps, science_model, conditions.science_noise, psf.noise_pixels, sigma, frame.x, frame.y
+            scene.survey,
+            stamps,
+            science_model,
+            conditions.science_noise,
+            psf.noise_pixels,
+            sigma,
+            frame.x,
+            frame.y,
         )
         artefact(canvas, rng)
     point = _point(conditions.science_psf, conditions)
@@ -105,70 +120,77 @@ def _is_in_reach(conditions: Conditions, x: float, y: float) -> bool:
     return -margin < column < width + margin and -margin < row < height + margin
 
 
-def _science_model(scene: Scene, conditions: Conditions) -> FloatArray:
-    """Static sky in the science exposure: all extended light in one draw."""
-    import galsim  # noqa: PLC0415
-
-    shape, psf, band = conditions.frame.shape, conditions.science_psf, conditions.band
-    image = np.zeros(shape)
-    light = [
-        (c.profile * float(c.fluxes[band] * conditions.unit)).shift(c.x, c.y)
-        for c in scene.extended
-        if _is_in_reach(conditions, c.x, c.y) and c.fluxes[band] > 0
-    ]
-    if light:
-        whole = galsim.Convolve(galsim.Sum(light), psf.profile)
-        image += draw(whole, shape, (conditions.frame.x, conditions.frame.y), conditions.pixel_scale)
-    _add_points(image, scene, conditions, psf)
-    return image
-
-
-def _template_model(scene: Scene, conditions: Conditions) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Static sky in the template, what a forced point source measures there per band, and the PSF's image."""
-    import galsim  # noqa: PLC0415
-
-    shape, psf, band = conditions.frame.shape, conditions.template_psf, conditions.band
-    point = _point(psf, conditions)
-    image, forced = np.zeros(shape), np.zeros(6)
-    for c in scene.extended:
-        if not _is_in_reach(conditions, c.x, c.y):
-            continue
-        place = _pixel(conditions, c.x, c.y)
-        unit = draw(galsim.Convolve(c.profile, psf.profile), shape, place, conditions.pixel_scale)
-        image += unit * c.fluxes[band] * conditions.unit
-        forced += forced_flux(unit, point) * c.fluxes
-    for p in scene.points:
-        if not _is_in_reach(conditions, p.x, p.y):
-            continue
-        unit = np.zeros(shape)
-        psf.add_star(unit, 1.0, *_pixel(conditions, p.x, p.y)) if (p.x, p.y) != (0.0, 0.0) else None
-        unit = unit if (p.x, p.y) != (0.0, 0.0) else point
-        image += unit * p.fluxes[band] * conditions.unit
-        forced += forced_flux(unit, point) * p.fluxes
-    return image, forced, point
-
-
-def _add_points(image: FloatArray, scene: Scene, conditions: Conditions, psf: Psf) -> None:
+def _model(scene: Scene, conditions: Conditions, psf: Psf) -> FloatArray:
+    """Static sky through a PSF, in survey units: all extended light in one draw."""
+    image = np.zeros(conditions.frame.shape)
+    _add_extended(image, scene.extended, conditions, psf)
     for p in scene.points:
         flux = float(p.fluxes[conditions.band] * conditions.unit)
         if (p.x, p.y) == (0.0, 0.0):
             image += flux * _point(psf, conditions)
         elif _is_in_reach(conditions, p.x, p.y):
             psf.add_star(image, flux, *_pixel(conditions, p.x, p.y))
+    return image
+
+
+def _add_extended(
+    image: FloatArray, components: Sequence[Component], conditions: Conditions, psf: Psf
+) -> None:
+    frame, band = conditions.frame, conditions.band
+    light = [
+        (c.profile * float(c.fluxes[band] * conditions.unit)).shift(c.x, c.y)
+        for c in components
+        if _is_in_reach(conditions, c.x, c.y) and c.fluxes[band] > 0
+    ]
+    if light:
+        image += psf.draw_seen(galsim.Sum(light), frame.shape, frame.x, frame.y)
+
+
+def _forced_template(scene: Scene, conditions: Conditions) -> tuple[FloatArray, FloatArray]:
+    """Static sky in the template, and what a forced point source measures there per band (nJy, without noise).
+
+    Each part near the position is drawn once, with unit flux, and serves all bands.
+    """
+    shape, psf, band = conditions.frame.shape, conditions.template_psf, conditions.band
+    point = _point(psf, conditions)
+    image, forced = np.zeros(shape), np.zeros(len(BANDS))
+    near = [c for c in scene.extended if np.hypot(c.x, c.y) < FORCED_REACH]
+    units = [(_drawn(c, conditions, psf), c.fluxes) for c in near]
+    units += [(_star(p, conditions, psf, point), p.fluxes) for p in scene.points]
+    for unit, fluxes in units:
+        image += unit * fluxes[band] * conditions.unit
+        forced += forced_flux(unit, point) * fluxes
+    far = [c for c in scene.extended if np.hypot(c.x, c.y) >= FORCED_REACH]
+    _add_extended(image, far, conditions, psf)
+    return image, forced
+
+
+def _drawn(component: Component, conditions: Conditions, psf: Psf) -> FloatArray:
+    x, y = _pixel(conditions, component.x, component.y)
+    return psf.draw_seen(component.profile, conditions.frame.shape, x, y)
+
+
+def _star(source: PointSource, conditions: Conditions, psf: Psf, point: FloatArray) -> FloatArray:
+    if (source.x, source.y) == (0.0, 0.0):
+        return point
+    unit = np.zeros(conditions.frame.shape)
+    psf.add_star(unit, 1.0, *_pixel(conditions, source.x, source.y))
+    return unit
 
 
 def _source(
     scene: Scene,
     conditions: Conditions,
     science_model: FloatArray,
-    template_point: FloatArray,
     artefact: Artefact | None,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, float]:
     """Changed light at the position in the science exposure, and the error of its PSF flux (survey units)."""
     psf, frame = conditions.science_psf, conditions.frame
     local = float(science_model[round(frame.y), round(frame.x)])
-    variance = conditions.science_noise**2 + conditions.template_noise**2 + max(local, 0.0) / conditions.electrons
+    variance = (
+        conditions.science_noise**2 + conditions.template_noise**2 + max(local, 0.0) / conditions.electrons
+    )
     error = float(np.sqrt(variance * psf.noise_pixels))
     if artefact is not None:
         return np.zeros(frame.shape), error
@@ -177,12 +199,13 @@ def _source(
     flux = snr * error
     kind = "star" if scene.label == "star" else "nucleus" if scene.nuclear else "supernova"
     if rng.uniform() < NEGATIVE_SHARE[kind]:
-        available = float(scene.host_fluxes[conditions.band]) * conditions.unit * (0.8 if kind == "star" else 0.3)
+        available = (
+            float(scene.host_fluxes[conditions.band]) * conditions.unit * (0.8 if kind == "star" else 0.3)
+        )
         flux = -min(flux, available) if available > 4 * error else flux
     # The position is the measured centroid: its error falls with the signal-to-noise (King 1983, PASP 95, 163).
     wobble = psf.fwhm / psf.pixel_scale / 2.35 / max(snr, 1.0)
     dx, dy = rng.normal(0, wobble, 2)
-    del template_point
     return flux * psf.draw(frame.shape, frame.x + dx, frame.y + dy), error
 
 
@@ -207,10 +230,14 @@ def _noise(
     poisson = np.maximum(science, 0.0) / conditions.electrons
     own = rng.normal(size=shape) * np.sqrt(conditions.science_noise**2 + poisson)
     if conditions.survey is Survey.ZTF:
-        own += rng.normal(0, 0.15 * conditions.science_noise, shape[1])  # columns read with offsets of their own
+        own += rng.normal(
+            0, 0.15 * conditions.science_noise, shape[1]
+        )  # columns read with offsets of their own
     coadd = _correlated(shape, TEMPLATE_CORRELATION[conditions.survey], rng)
     share = (conditions.template_noise / conditions.science_noise) ** 2
-    of_template = coadd * np.sqrt(conditions.template_noise**2 + share * np.maximum(template, 0) / conditions.electrons)
+    of_template = coadd * np.sqrt(
+        conditions.template_noise**2 + share * np.maximum(template, 0) / conditions.electrons
+    )
     matched = of_template
     if conditions.science_psf.fwhm > conditions.template_psf.fwhm:
         matched = _smoothed(of_template, 0.2)

@@ -21,13 +21,22 @@ OVERSAMPLING = 5
 """Field stars are placed to a fifth of a pixel; whatever an alert is about is drawn where it stands."""
 
 TABLE_SIDE = 41
-"""Native pixels across the table for field stars."""
+"""Native pixels across the table for field stars; Rubin's PSF planes have as many."""
 
 
 @lru_cache(maxsize=len(MOFFAT_BETAS))
 def _moffat(beta: float) -> galsim.GSObject:
-    # One object per shape: GalSim keeps its Fourier table with it, and scaling or shearing keeps the table.
-    return galsim.Moffat(beta=beta, fwhm=1.0, gsparams=GSPARAMS)
+    # One object per shape: GalSim keeps its Fourier table with it through scaling and shear. Without a
+    # truncation it would have no table, and evaluate Bessel functions for every pixel.
+    return galsim.Moffat(beta=beta, fwhm=1.0, trunc=9.0, gsparams=GSPARAMS)
+
+
+@lru_cache(maxsize=4)
+def _pixel(scale: float) -> galsim.GSObject:
+    # A twentieth of a pixel of charge diffusion: far less than real, but without it GalSim warns that both the pixel
+    # and the truncated PSF end in edges, which no image here is sharp enough to show.
+    diffusion = galsim.Gaussian(sigma=0.05 * scale, gsparams=GSPARAMS)
+    return galsim.Convolve(galsim.Pixel(scale, gsparams=GSPARAMS), diffusion)
 
 
 @dataclass(frozen=True)
@@ -58,19 +67,35 @@ class Psf:
         return _moffat(self.beta).dilate(self.fwhm).shear(g1=self.g1, g2=self.g2)
 
     def draw(self, shape: tuple[int, int], x: float, y: float) -> FloatArray:
-        """Unit point source at the 0-based pixel (x, y), integrated over pixels; shape (h, w)."""
-        return draw(self.profile, shape, (x, y), self.pixel_scale)
+        """Draw a unit point source at the 0-based pixel (x, y), integrated over pixels; shape (h, w)."""
+        return self.draw_seen(None, shape, x, y)
 
-    def kernel(self, side: int = 41) -> FloatArray:
-        """Centred on a pixel and of unit sum, shape (side, side)."""
-        image = self.draw((side, side), (side - 1) / 2, (side - 1) / 2)
+    def draw_seen(
+        self, light: galsim.GSObject | None, shape: tuple[int, int], x: float, y: float
+    ) -> FloatArray:
+        """Draw light through the PSF with its origin at the 0-based pixel (x, y); None is a point of unit flux."""
+        height, width = shape
+        parts = [self.profile, _pixel(self.pixel_scale), *([] if light is None else [light])]
+        image = galsim.Convolve(parts, real_space=False).drawImage(
+            nx=width,
+            ny=height,
+            scale=self.pixel_scale,
+            offset=(x - (width - 1) / 2, y - (height - 1) / 2),
+            method="no_pixel",
+            dtype=np.float64,
+        )
+        return np.asarray(image.array)
+
+    @cached_property
+    def kernel(self) -> FloatArray:
+        """Point source centred on a pixel, of unit sum, shape (41, 41)."""
+        image = self.draw((TABLE_SIDE, TABLE_SIDE), (TABLE_SIDE - 1) / 2, (TABLE_SIDE - 1) / 2)
         return np.asarray(image / image.sum())
 
     @cached_property
     def noise_pixels(self) -> float:
         """Effective area in pixels, 1 / sum(P^2): a PSF flux has the noise of this many pixels."""
-        kernel = self.kernel(25)
-        return float(1.0 / np.sum(kernel**2))
+        return float(1.0 / np.sum(self.kernel**2))
 
     @cached_property
     def table(self) -> FloatArray:
@@ -86,7 +111,9 @@ class Psf:
         rows, from_row = self._overlap(y, image.shape[0])
         columns, from_column = self._overlap(x, image.shape[1])
         step = OVERSAMPLING
-        patch = self.table[from_row::step, from_column::step][: rows.stop - rows.start, : columns.stop - columns.start]
+        patch = self.table[from_row::step, from_column::step][
+            : rows.stop - rows.start, : columns.stop - columns.start
+        ]
         image[rows.start : rows.start + patch.shape[0], columns.start : columns.start + patch.shape[1]] += (
             flux * patch
         )
@@ -99,13 +126,3 @@ class Psf:
         if last <= first:
             return slice(0, 0), 0
         return slice(first, last), round(middle + OVERSAMPLING * (first - position))
-
-
-def draw(
-    profile: galsim.GSObject, shape: tuple[int, int], position: tuple[float, float], pixel_scale: float
-) -> FloatArray:
-    """Draw a profile at the 0-based pixel (x, y) of an image of shape (h, w), integrated over pixels."""
-    height, width = shape
-    offset = (position[0] - (width - 1) / 2, position[1] - (height - 1) / 2)
-    image = profile.drawImage(nx=width, ny=height, scale=pixel_scale, offset=offset, dtype=np.float64)
-    return np.asarray(image.array)

@@ -154,14 +154,15 @@ def draw_galaxy(label: str, magnitude: float, band: int, rng: np.random.Generato
 
 def _interpolated(spectral_type: float, redshift: float) -> FloatArray:
 
-
     return galaxy_magnitudes(spectral_type, min(redshift, float(Z_GRID[-1])))
 
 
 def _bulge_fraction(label: str, spectral_type: float, rng: np.random.Generator) -> float:
     if label == "bulge":
         return float(rng.uniform(0.65, 1.0))
-    mean = 0.22 * (1 - spectral_type / 3.2)  # late types have next to no bulge (Allen et al. 2006, MNRAS 371, 2)
+    mean = 0.22 * (
+        1 - spectral_type / 3.2
+    )  # late types have next to no bulge (Allen et al. 2006, MNRAS 371, 2)
     return float(np.clip(rng.exponential(mean), 0, 0.45))
 
 

@@ -4,7 +4,8 @@ Positions are in arcsec from the alert's position, x along columns and y along r
 already behind Galactic dust.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import galsim
@@ -34,6 +35,9 @@ MEAN_EBV = {Survey.LSST: 0.04, Survey.ZTF: 0.08}
 
 REACH = {Survey.LSST: 2.4, Survey.ZTF: 12.0}
 """Arcsec: farther from a nucleus no host is told from the stamp."""
+
+HOST_DRAWS = 60
+"""Attempts to find an acceptable host."""
 
 BLUE_KNOTS = 3.0
 NUCLEAR_SHARE = 0.35
@@ -75,6 +79,8 @@ class Scene:
         The object itself first, where it is a star.
     host_fluxes : FloatArray, shape (6,)
         Total light of host or star; zero without one.
+    host_size : float
+        Half-light radius in arcsec; zero for a star.
     host_offset : tuple of float
         Where the host's nucleus stands.
     nuclear : bool
@@ -88,6 +94,7 @@ class Scene:
     extended: tuple[Component, ...]
     points: tuple[PointSource, ...]
     host_fluxes: FloatArray = field(default_factory=lambda: np.zeros(6))
+    host_size: float = 0.0
     host_offset: tuple[float, float] = (np.nan, np.nan)
     nuclear: bool = False
 
@@ -113,7 +120,8 @@ class _Orientation:
 def _sersic(index: float) -> galsim.GSObject:
     if index == 1.0:
         return galsim.Exponential(half_light_radius=1.0, gsparams=GSPARAMS)
-    return galsim.Sersic(n=index, half_light_radius=1.0, gsparams=GSPARAMS)
+    # As SDSS does, light ends at a few half-light radii: real galaxies have no infinite wings.
+    return galsim.Sersic(n=index, half_light_radius=1.0, trunc=6.0, gsparams=GSPARAMS)
 
 
 @lru_cache(maxsize=64)
@@ -146,17 +154,40 @@ def _spiral(arms: int, pitch_degrees: int, contrast_tenths: int, handed: int) ->
     )
 
 
-def draw_scene(label: str, survey: Survey, rng: np.random.Generator) -> Scene:
-    """Draw the static sky around an alert of one class (not ``bogus``: see `bogus_scene`)."""
+def any_galaxy(fluxes: FloatArray, size: float) -> bool:
+    """Accept every galaxy."""
+    del fluxes, size
+    return True
+
+
+def draw_scene(
+    label: str,
+    survey: Survey,
+    rng: np.random.Generator,
+    accept: Callable[[FloatArray, float], bool] = any_galaxy,
+) -> Scene:
+    """Draw the static sky around an alert of one class (not ``bogus``: see `bogus_scene`).
+
+    Parameters
+    ----------
+    label : str
+    survey : Survey
+    rng : numpy.random.Generator
+    accept : callable
+        Of a host's fluxes (6,) and half-light radius: hosts are drawn until one is accepted, or `HOST_DRAWS` times.
+    """
     ebv = float(min(rng.exponential(MEAN_EBV[survey]), 0.5))
     if label in GALAXIES:
-        return _galaxy_scene(label, survey, ebv, rng)
+        galaxy = _host(label, survey, ebv, accept, rng)
+        return _galaxy_scene(label, galaxy, survey, ebv, rng)
     extended, points = _field(survey, ebv, 3.0 if label == "transient" else 1.8, rng)
     if label == "transient":
         return Scene(label, survey, np.nan, ebv, extended, points)
     fluxes = _star_fluxes(star_magnitude(survey, rng), survey, ebv, rng)
     star = PointSource(fluxes, 0.0, 0.0)
-    return Scene(label, survey, np.nan, ebv, extended, (star, *points), fluxes, (0.0, 0.0), nuclear=True)
+    return Scene(
+        label, survey, np.nan, ebv, extended, (star, *points), fluxes, host_offset=(0.0, 0.0), nuclear=True
+    )
 
 
 def bogus_scene(survey: Survey, bright: bool, rng: np.random.Generator) -> Scene:
@@ -164,13 +195,29 @@ def bogus_scene(survey: Survey, bright: bool, rng: np.random.Generator) -> Scene
     kinds = ("star", "disk", "bulge", "transient")
     chances = (0.7, 0.15, 0.15, 0.0) if bright else (0.25, 0.15, 0.1, 0.5)
     scene = draw_scene(str(rng.choice(kinds, p=chances)), survey, rng)
-    return Scene(
-        "bogus", survey, np.nan, scene.ebv, scene.extended, scene.points, scene.host_fluxes, scene.host_offset
-    )
+    return replace(scene, label="bogus", redshift=np.nan)
 
 
-def _galaxy_scene(label: str, survey: Survey, ebv: float, rng: np.random.Generator) -> Scene:
-    galaxy = draw_galaxy(label, host_magnitude(survey, rng), REFERENCE_BAND[survey], rng)
+def hidden(scene: Scene) -> Scene:
+    """Call a galaxy's alert hostless, because the host is too faint to be seen; its redshift is nobody's to know."""
+    return replace(scene, label="transient", redshift=np.nan)
+
+
+def _host(
+    label: str,
+    survey: Survey,
+    ebv: float,
+    accept: Callable[[FloatArray, float], bool],
+    rng: np.random.Generator,
+) -> Galaxy:
+    for _ in range(HOST_DRAWS):
+        galaxy = draw_galaxy(label, host_magnitude(survey, rng), REFERENCE_BAND[survey], rng)
+        if accept(redden(galaxy.fluxes, ebv), galaxy.half_light_radius):
+            break
+    return galaxy
+
+
+def _galaxy_scene(label: str, galaxy: Galaxy, survey: Survey, ebv: float, rng: np.random.Generator) -> Scene:
     build = {"merger": _merger, "edge_on": _edge_on}.get(label, _disk_and_bulge)
     extended, points, orientation = build(galaxy, survey, rng)
     nuclear = bool(rng.uniform() < NUCLEAR_SHARE)
@@ -180,7 +227,16 @@ def _galaxy_scene(label: str, survey: Survey, ebv: float, rng: np.random.Generat
     knots = tuple(PointSource(redden(p.fluxes, ebv), p.x + dx, p.y + dy) for p in points)
     others, stars = _field(survey, ebv, 1.8, rng)
     return Scene(
-        label, survey, galaxy.redshift, ebv, host + others, knots + stars, fluxes, (dx, dy), nuclear=nuclear
+        label=label,
+        survey=survey,
+        redshift=galaxy.redshift,
+        ebv=ebv,
+        extended=host + others,
+        points=knots + stars,
+        host_fluxes=fluxes,
+        host_size=galaxy.half_light_radius,
+        host_offset=(dx, dy),
+        nuclear=nuclear,
     )
 
 
@@ -216,19 +272,23 @@ def _disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) ->
     orientation = _Orientation(ratio, float(rng.uniform(0, np.pi)))
     size = galaxy.half_light_radius
     bulge, disk = _split(galaxy, galaxy.bulge_fraction, 0.3 * galaxy.spectral_type)
-    parts, knots = [], []
+    parts: list[Component] = []
+    knots: list[PointSource] = []
+    bars: list[galsim.GSObject] = []
     if not early and size > (0.55 if survey is Survey.LSST else 1.5):
         knots, disk = _knots(galaxy, disk, orientation, rng)
         if rng.uniform() < 0.3:  # noqa: PLR2004 - barred share in the optical (Masters et al. 2011)
             bar = _Orientation(0.3, orientation.angle + float(rng.uniform(-0.6, 0.6)))
-            parts.append(Component(bar.place(_sersic(0.7), 0.35 * size), 0.18 * disk, 0.0, 0.0))
-            disk = 0.82 * disk
-    profile = _disk_profile(size, survey, rng) if not early else _sersic(1.0)
-    parts.append(Component(orientation.place(profile, size), disk, 0.0, 0.0))
+            bars = [0.18 * bar.place(_sersic(0.7), 0.35 * size)]
+    profile = orientation.place(_disk_profile(size, survey, rng) if not early else _sersic(1.0), size)
+    whole = galsim.Sum([0.82 * profile, *bars]) if bars else profile
+    parts.append(Component(whole, disk, 0.0, 0.0))
     if bulge.any():
         index = float(rng.choice((2.5, 3.0, 4.0))) if early else float(rng.choice((1.5, 2.5)))
         rounder = _Orientation(ratio if early else (ratio + 1) / 2, orientation.angle)
-        parts.append(Component(rounder.place(_sersic(index), size if early else 0.25 * size), bulge, 0.0, 0.0))
+        parts.append(
+            Component(rounder.place(_sersic(index), size if early else 0.25 * size), bulge, 0.0, 0.0)
+        )
     return parts, knots, orientation
 
 
@@ -237,7 +297,9 @@ def _disk_profile(size: float, survey: Survey, rng: np.random.Generator) -> gals
     if not resolved or rng.uniform() < 0.35:  # noqa: PLR2004
         return _sersic(1.0)
     return _spiral(
-        int(rng.choice((2, 2, 2, 3, 4))), int(rng.choice((14, 18, 22, 28))), int(rng.choice((5, 8, 11))),
+        int(rng.choice((2, 2, 2, 3, 4))),
+        int(rng.choice((14, 18, 22, 28))),
+        int(rng.choice((5, 8, 11))),
         int(rng.choice((-1, 1))),
     )
 
@@ -262,26 +324,19 @@ def _merger(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
     size = galaxy.half_light_radius
     separation = size * float(rng.uniform(0.9, 2.2))
     angle = float(rng.uniform(0, 2 * np.pi))
-    axis = np.array([np.cos(angle), np.sin(angle)])
-    envelope, nuclei = _split(galaxy, 0.25, galaxy.spectral_type)
-    knots, nuclei = _knots(galaxy, nuclei, _Orientation(0.7, angle), rng)
-    first, second = -share * separation * axis, (1 - share) * separation * axis
-    parts = [Component(_Orientation(0.45, angle).place(_sersic(1.0), 1.5 * size), envelope, 0.0, 0.0)]
-    for part, place in ((1 - share, first), (share, second)):
+    axis = separation * np.array([np.cos(angle), np.sin(angle)])
+    knots, light = _knots(galaxy, galaxy.fluxes, _Orientation(0.7, angle), rng)
+    # Positions count from the brighter nucleus: the alert's host.
+    envelope = _Orientation(0.45, angle).place(_sersic(1.0), 1.5 * size)
+    profiles = [0.25 * envelope.shift(*(share * axis))]
+    for part, place in ((1 - share, 0.0 * axis), (share, axis)):
         own = _Orientation(float(rng.uniform(0.35, 0.9)), float(rng.uniform(0, np.pi)))
-        profile = own.place(_sersic(float(rng.choice((1.0, 1.5, 2.5)))), 0.6 * size * np.sqrt(part))
+        nucleus = own.place(_sersic(float(rng.choice((1.0, 1.5, 2.5)))), 0.6 * size * np.sqrt(part))
         tail = _Orientation(0.3, angle + float(rng.uniform(0.8, 2.3)))
-        shift = 0.8 * size * np.array(tail.on_sky(1.0, 0.0)) * rng.choice((-1, 1))
-        parts.append(Component(profile, 0.82 * part * nuclei, float(place[0]), float(place[1])))
-        parts.append(
-            Component(
-                tail.place(_sersic(0.7), 0.8 * size), 0.18 * part * nuclei,
-                float(place[0] + shift[0]), float(place[1] + shift[1]),
-            )
-        )
-    # The alert's host is the brighter nucleus.
-    moved = [Component(c.profile, c.fluxes, c.x - float(first[0]), c.y - float(first[1])) for c in parts]
-    return moved, knots, _Orientation(0.8, angle)
+        shift = place + 0.8 * size * np.array(tail.on_sky(1.0, 0.0)) * rng.choice((-1, 1))
+        profiles.append(0.75 * 0.82 * part * nucleus.shift(*place))
+        profiles.append(0.75 * 0.18 * part * tail.place(_sersic(0.7), 0.8 * size).shift(*shift))
+    return [Component(galsim.Sum(profiles), light, 0.0, 0.0)], knots, _Orientation(0.8, angle)
 
 
 def _knots(
