@@ -1,12 +1,6 @@
 """Stamps on the common grid: the one geometry of serving and of training.
 
-The rule. Pixel (i, j) of the grid sits at the offset ((j - c) s, (i - c) s) arcsec from the alert's
-position, with c = (size - 1) / 2 and s the grid's scale; in the native stamp that is
-``centre + offset / native_scale``. There the valid pixels m are interpolated bilinearly,
-value = W(m x) / W(m), and the pixel counts where W(m) >= 0.5; beyond the stamp nothing is valid. Times
-(s / native_scale)^2 the value is flux per grid pixel. W is separable, so it is two small matrices: rows
-(size, h) and columns (size, w).
-
+The rule of the grid stands in `broker.resampling`; here it is decided what goes in.
 The grid keeps the stamp's own axes: the sky's orientation is not applied, the network is trained on all.
 """
 
@@ -15,15 +9,30 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from broker import flags
 from broker.alert import ROLES, Alert, Float32Array, Survey
 from broker.contract import Grid
 from broker.cutouts import Cutout, read_cutout
 from broker.errors import CutoutError
+from broker.resampling import BILINEAR_NOISE, VALID_WEIGHT, BoolArray, grid_noise, resample, weights
 
-BoolArray: TypeAlias = NDArray[np.bool_]
+__all__ = [
+    "BILINEAR_NOISE",
+    "LARGEST_PIXEL",
+    "NATIVE_SCALE",
+    "VALID_WEIGHT",
+    "ZTF_HALF_SIDE",
+    "Stamps",
+    "centre",
+    "grid_noise",
+    "lay",
+    "lay_cutouts",
+    "native_scale",
+    "resample",
+    "sky_and_noise",
+    "weights",
+]
 
 NATIVE_SCALE: Final = {Survey.LSST: 0.2, Survey.ZTF: 1.01}
 """Arcseconds per native pixel: LSSTCam (LSE-30), ZTF (Dekany et al. 2020, PASP 132, 038001). Rubin stamps
@@ -38,13 +47,6 @@ ZTF_HALF_SIDE: Final = 31
 LARGEST_PIXEL: Final = 1e30
 """nJy or DN; what lies beyond is no measurement, and would overflow float32 when summed."""
 
-VALID_WEIGHT: Final = 0.5
-"""A grid pixel counts where at least half of its interpolation weight fell on valid pixels."""
-
-BILINEAR_NOISE: Final = 2.0 / 3.0
-"""Bilinear interpolation averages: of white noise it leaves a variance of (1 - f)^2 + f^2 per axis, whose
-mean over all fractions f is 2/3, thus 2/3 of the standard deviation in two axes."""
-
 NAN_FRACTION: Final = 0.05
 """``nan_pixels`` is raised where more than this share of a stamp's own pixels has no data."""
 
@@ -53,6 +55,13 @@ HOST_RADIUS: Final = 3.0
 
 HOST_SIGNIFICANCE: Final = 5.0
 """Template light at the position below this many standard deviations is no visible host."""
+
+
+_Frame: TypeAlias = tuple[tuple[int, ...], tuple[float, float], float]
+"""Shape, centre and scale: stamps that share it are interpolated together."""
+
+_Prepared: TypeAlias = tuple[int, Float32Array, BoolArray]
+"""Index of the role, pixels without sky, which of them are valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,7 @@ def lay(alert: Alert, grid: Grid) -> Stamps:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> Stamps:
     """Lay stamps that are already read; what `lay` does after reading.
 
@@ -139,10 +149,9 @@ def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> S
     size, scale = grid.size, grid.pixel_scale[alert.survey.value]
     image = np.zeros((len(ROLES), size, size), np.float32)
     mask = np.zeros_like(image)
-    noise = np.zeros(len(ROLES), np.float32)
+    noise = [0.0] * len(ROLES)
     words: list[str] = []
-    groups: dict[tuple[tuple[int, ...], tuple[float, float], float], list[int]] = {}
-    prepared: dict[int, tuple[Float32Array, BoolArray]] = {}
+    groups: dict[_Frame, list[_Prepared]] = {}
     for index, (role, cutout) in enumerate(zip(ROLES, cutouts, strict=True)):
         if cutout is None:
             continue
@@ -151,32 +160,38 @@ def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> S
         sky, native_noise = sky_and_noise(
             cutout.image, valid, cutout.variance, survey=alert.survey, role=role
         )
-        if native_noise == 0.0:
-            words.append(flags.of_stamp(flags.NOISE_UNKNOWN, role))
-            continue
-        middle, native = centre(alert, cutout), native_scale(alert.survey, cutout)
-        noise[index] = grid_noise(native_noise, native, scale)
-        prepared[index] = (cutout.image - np.float32(sky) if sky else cutout.image, valid)
-        groups.setdefault((cutout.image.shape, middle, native), []).append(index)
+        if native_noise > 0.0:
+            frame = cutout.image.shape, centre(alert, cutout), native_scale(alert.survey, cutout)
+            noise[index] = grid_noise(native_noise, frame[2], scale)
+            pixels = cutout.image - np.float32(sky) if sky else cutout.image
+            groups.setdefault(frame, []).append((index, pixels, valid))
     for (_, middle, native), members in groups.items():
-        image[members], mask[members] = resample(
-            np.stack([prepared[index][0] for index in members]),
-            np.stack([prepared[index][1] for index in members]),
-            middle,
-            native,
-            scale,
-            size,
-        )
-    science = cutouts[0]
-    width = None if science is None else science.psf_fwhm
+        chosen, pixels_of, valid_of = zip(*members, strict=True)
+        laid = resample(np.array(pixels_of), np.array(valid_of), middle, native, scale, size)
+        if len(members) == len(ROLES):
+            image, mask = laid
+        else:
+            image[list(chosen)], mask[list(chosen)] = laid
+    covered = np.add.reduce(mask.reshape(len(ROLES), -1), axis=1)
+    for index, cutout in enumerate(cutouts):
+        if cutout is not None and (noise[index] == 0.0 or covered[index] == 0.0):
+            noise[index] = 0.0
+            words.append(flags.of_stamp(flags.NOISE_UNKNOWN, ROLES[index]))
     return Stamps(
         image=image,
         mask=mask,
-        noise=noise,
-        psf_fwhm=None if science is None or width is None else width * native_scale(alert.survey, science),
-        valid_fraction=mask.mean(axis=(1, 2)),
+        noise=np.array(noise, np.float32),
+        psf_fwhm=_psf_fwhm(alert, cutouts[0]),
+        valid_fraction=covered / np.float32(size * size),
         flags=tuple(dict.fromkeys(words)),
     )
+
+
+def _psf_fwhm(alert: Alert, science: Cutout | None) -> float | None:
+    """Arcseconds."""
+    if science is None or science.psf_fwhm is None:
+        return None
+    return science.psf_fwhm * native_scale(alert.survey, science)
 
 
 def native_scale(survey: Survey, cutout: Cutout | None = None) -> float:
@@ -260,10 +275,10 @@ def sky_and_noise(
         In the units of ``image``; a noise of 0 means it cannot be told.
     """
     if variance is not None:
-        known = (variance > 0.0) & (variance < LARGEST_PIXEL)
-        everything = known.all()
-        if everything or known.any():
-            return 0.0, float((variance if everything else variance[known]).mean(dtype=np.float64)) ** 0.5
+        if not (variance.min() > 0.0 and variance.max() < LARGEST_PIXEL):
+            variance = variance[(variance > 0.0) & (variance < LARGEST_PIXEL)]
+        if variance.size:
+            return 0.0, (float(np.add.reduce(variance, axis=None)) / variance.size) ** 0.5
     values = image.ravel() if valid.all() else image[valid]
     if values.size == 0:
         return 0.0, 0.0
@@ -272,105 +287,6 @@ def sky_and_noise(
     noise = float(ordered[middle]) - float(ordered[low])
     sky = float(ordered[middle]) if survey is Survey.ZTF and role != "difference" else 0.0
     return sky, noise
-
-
-def grid_noise(native_noise: float, native_scale: float, grid_scale: float) -> float:
-    """Noise of a grid pixel from that of a native pixel.
-
-    Parameters
-    ----------
-    native_noise : float
-        Standard deviation of a native pixel.
-    native_scale, grid_scale : float
-        Arcseconds per pixel.
-
-    Returns
-    -------
-    float
-        Standard deviation of a grid pixel in flux per grid pixel: the area's ratio times `BILINEAR_NOISE`.
-    """
-    return native_noise * (grid_scale / native_scale) ** 2 * BILINEAR_NOISE
-
-
-def resample(  # noqa: PLR0917
-    image: Float32Array,
-    mask: BoolArray | Float32Array,
-    centre: tuple[float, float],
-    native_scale: float,
-    grid_scale: float,
-    size: int,
-) -> tuple[Float32Array, Float32Array]:
-    """Interpolate stamps of one geometry onto the grid.
-
-    Parameters
-    ----------
-    image : Float32Array, shape (n, h, w)
-        What it holds where masked does not matter.
-    mask : BoolArray or Float32Array, shape (n, h, w)
-        True or 1 where a pixel is valid.
-    centre : tuple of float
-        0-based (x, y) of the alert in native pixels.
-    native_scale, grid_scale : float
-        Arcseconds per pixel.
-    size : int
-        Side of the grid.
-
-    Returns
-    -------
-    image, mask : Float32Array, shape (n, size, size)
-        Flux per grid pixel, 0 where masked; 1 where valid, else 0.
-    """
-    count, height, width = image.shape
-    ratio = grid_scale / native_scale
-    rows = weights(height, centre[1], ratio, size)
-    columns = weights(width, centre[0], ratio, size)
-    if mask.all():
-        total = _apply(rows, image, columns)
-        weight = np.multiply.outer(rows.sum(axis=1), columns.sum(axis=1))
-        weight = np.broadcast_to(weight, (count, size, size))
-    else:
-        chosen = mask.astype(bool)
-        both = np.concatenate([np.where(chosen, image, np.float32(0.0)), chosen.astype(np.float32)])
-        total, weight = np.split(_apply(rows, both, columns), 2)
-    covered = weight >= VALID_WEIGHT
-    laid = np.zeros((count, size, size), np.float32)
-    np.divide(total, weight, out=laid, where=covered)
-    laid *= np.float32(ratio * ratio)
-    return laid, covered.astype(np.float32)
-
-
-def weights(length: int, centre: float, ratio: float, size: int) -> Float32Array:
-    """Bilinear weights along one axis.
-
-    Parameters
-    ----------
-    length : int
-        Native pixels along the axis.
-    centre : float
-        0-based native coordinate of the alert.
-    ratio : float
-        Grid scale over native scale.
-    size : int
-        Side of the grid.
-
-    Returns
-    -------
-    Float32Array, shape (size, length)
-        A tent of half-width one native pixel around each grid pixel; rows sum to less than 1 at the stamp's
-        edge and to 0 beyond it.
-    """
-    positions = centre + (np.arange(size) - (size - 1) / 2) * ratio
-    distance = np.abs(positions[:, None] - np.arange(length))
-    tent: Float32Array = np.maximum(1.0 - distance, 0.0).astype(np.float32)
-    return tent
-
-
-def _apply(rows: Float32Array, stack: Float32Array, columns: Float32Array) -> Float32Array:
-    """Interpolate along both axes: rows @ stamp @ columns.T for each of the stack."""
-    count, height, width = stack.shape
-    across = stack.reshape(count * height, width) @ columns.T
-    result: Float32Array = rows @ across.reshape(count, height, len(columns))
-    return result
 
 
 def _pixel_flags(role: str, alert: Alert, cutout: Cutout, valid: BoolArray) -> list[str]:
