@@ -136,7 +136,9 @@ class Blur:
         """Blur; see the class."""
         count = len(laid.stamps)
         growth = 1 + (self.factor - 1) * torch.rand(count, 2, generator=generator)
-        growth = torch.where(torch.rand(count, 2, generator=generator) < self.probability, growth, torch.ones(()))
+        growth = torch.where(
+            torch.rand(count, 2, generator=generator) < self.probability, growth, torch.ones(())
+        )
         growth = growth[:, [int(role == TEMPLATE) for role in range(len(ROLES))]]
         sigma = laid.psf_fwhm / FWHM_PER_SIGMA * torch.sqrt(growth**2 - 1)
         sigma = torch.nan_to_num(sigma, nan=0.0)

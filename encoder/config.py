@@ -103,6 +103,9 @@ class PretrainConfig(_Frozen):
     network : NetworkConfig
     views : ViewConfig
     seed : int
+        Of weights, order and views.
+    split_seed, held_out
+        Which objects, and which share of them, no training sees: heads are measured on them.
     epochs : int
     batch_size : int
     learning_rate : float
@@ -130,6 +133,8 @@ class PretrainConfig(_Frozen):
     network: NetworkConfig = NetworkConfig()
     views: ViewConfig = ViewConfig()
     seed: int = 20261124
+    split_seed: int = 1
+    held_out: float = Field(default=0.2, gt=0, lt=1)
     epochs: int = Field(default=24, ge=1)
     batch_size: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -140,7 +145,7 @@ class PretrainConfig(_Frozen):
     queue: int = Field(default=2048, ge=1)
     projection: int = Field(default=128, ge=2)
     auxiliary_weight: float = Field(default=1.0, ge=0)
-    spread_weight: float = Field(default=0.1, ge=0)
+    spread_weight: float = Field(default=1.0, ge=0)
     bf16: bool = True
     checkpoint_seconds: float = Field(default=60.0, gt=0)
 
@@ -155,11 +160,9 @@ class HeadsConfig(_Frozen):
     Attributes
     ----------
     seed : int
-        Of the split and of the heads' first weights.
-    held_out : float
-        Share of the objects that no head is trained on.
+        Of the heads' first weights, the order and the views.
     validation : float
-        Share of the other objects that choose the epoch and calibrate.
+        Share of the training objects that choose the epoch and calibrate.
     epochs : int
     batch_size : int
     learning_rate, weight_decay : float
@@ -173,7 +176,6 @@ class HeadsConfig(_Frozen):
     """
 
     seed: int = 20261124
-    held_out: float = Field(default=0.2, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=512, ge=2)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from broker.contract import COMMON_GRID, INPUTS, OUTPUTS, Grid, ModelContract, check_inputs
+from broker.errors import NightjarError
 from encoder.config import NetworkConfig
 from encoder.model import AlertModel
 
@@ -37,7 +38,7 @@ UNTRAINED_CLASSES = ("disk", "bulge", "edge_on", "merger", "star", "bogus")
 """Classes of the untrained model of the tests."""
 
 
-class ExportError(Exception):
+class ExportError(NightjarError):
     """The exported graph does not do what the module does, or is larger than may be served."""
 
 

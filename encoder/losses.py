@@ -59,7 +59,9 @@ def known_regression(predicted: Tensor, target: Tensor) -> Tensor:
         Mean over known entries; 0 where none is.
     """
     known = torch.isfinite(target)
-    loss = functional.smooth_l1_loss(predicted, torch.where(known, target, predicted.detach()), reduction="sum")
+    loss = functional.smooth_l1_loss(
+        predicted, torch.where(known, target, predicted.detach()), reduction="sum"
+    )
     return loss / known.sum().clamp(min=1)
 
 

@@ -54,7 +54,9 @@ class MoCo(nn.Module):
             nn.ReLU(),
             nn.Linear(config.network.hidden, TARGETS),
         )
-        self.register_buffer("queue", functional.normalize(torch.randn(config.queue, config.projection), dim=1))
+        self.register_buffer(
+            "queue", functional.normalize(torch.randn(config.queue, config.projection), dim=1)
+        )
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
         self.register_buffer("target_mean", torch.zeros(TARGETS))
         self.register_buffer("target_spread", torch.ones(TARGETS))
@@ -85,7 +87,11 @@ class MoCo(nn.Module):
             "spread": spread(seen.raw.float()),
         }
         self._enqueue(theirs)
-        weights = {"contrast": 1.0, "auxiliary": self.config.auxiliary_weight, "spread": self.config.spread_weight}
+        weights = {
+            "contrast": 1.0,
+            "auxiliary": self.config.auxiliary_weight,
+            "spread": self.config.spread_weight,
+        }
         total = sum((weights[name] * value for name, value in parts.items()), torch.zeros(()))
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}}
 
@@ -121,7 +127,9 @@ class MoCo(nn.Module):
 
 
 def _represent(encoder: Encoder, laid: Laid) -> Representation:
-    found: Representation = encoder(laid.stamps[:, None], laid.mask[:, None], laid.noise[:, None], laid.band[:, None])
+    found: Representation = encoder(
+        laid.stamps[:, None], laid.mask[:, None], laid.noise[:, None], laid.band[:, None]
+    )
     return found
 
 

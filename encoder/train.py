@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Generator, Tensor
 
+from broker.errors import SettingsError
 from encoder.augment import Views, as_served
 from encoder.boxes import Boxes
 from encoder.config import PretrainConfig
@@ -38,7 +39,7 @@ COLLAPSED = 4.0
 """Effective rank under which the representation says next to nothing."""
 
 
-class TrainError(Exception):
+class TrainError(SettingsError):
     """A run that cannot start or go on; the text says what to do."""
 
 
@@ -150,7 +151,9 @@ def _train_step(run: Run, views: Views, boxes: Boxes, target: Tensor, total: int
     run.step += 1
     values = {name: float(value.detach()) for name, value in parts.items()}
     if not math.isfinite(values["loss"]):
-        raise TrainError(f"the loss is {values['loss']} at step {run.step}: lower learning_rate (now {rate:.2g})")
+        raise TrainError(
+            f"the loss is {values['loss']} at step {run.step}: lower learning_rate (now {rate:.2g})"
+        )
     return values
 
 
@@ -158,7 +161,11 @@ def learning_rate(config: PretrainConfig, progress: float) -> float:
     """Learning rate after a share ``progress`` of the run: a linear rise, then half a cosine to zero."""
     if progress < config.warmup:
         return config.learning_rate * (progress / config.warmup + 1e-3)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
+    return (
+        config.learning_rate
+        * 0.5
+        * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
+    )
 
 
 def _seed(*parts: int | str) -> int:
@@ -174,7 +181,9 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
 
 def _check_sizes(config: PretrainConfig, count: int) -> None:
     if count < config.batch_size:
-        raise TrainError(f"{count} alerts make no batch of {config.batch_size}: simulate more or lower batch_size")
+        raise TrainError(
+            f"{count} alerts make no batch of {config.batch_size}: simulate more or lower batch_size"
+        )
     if config.queue > count // 4:
         raise TrainError(
             f"a queue of {config.queue} is more than a quarter of {count} alerts, which would meet themselves in it: "

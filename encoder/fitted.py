@@ -1,0 +1,153 @@
+"""A fitted model on disk: what `encoder fit-heads` leaves and `encoder export` takes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from broker.alert import SURVEYS
+from broker.errors import SettingsError
+from broker.photometry import magnitude
+from encoder import evaluate
+from encoder.config import HeadsConfig, NetworkConfig
+from encoder.export import Provenance
+from encoder.fit import UNUSUAL, Labelled, fit_heads, look, split
+from encoder.model import AlertModel
+from encoder.report import Examination, Report
+from encoder.train import Run, new_moco
+
+MODEL = "model.pt"
+METRICS = "metrics.json"
+
+NAME, VERSION = "nightjar", "1"
+
+RANGE_PERCENTILES = (1, 99)
+"""Between which the magnitudes of the training set count as its range: the extremes are single objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model with its heads, what it came from and how it did.
+
+    Attributes
+    ----------
+    model : AlertModel
+    provenance : Provenance
+    report : Report
+    """
+
+    model: AlertModel
+    provenance: Provenance
+    report: Report
+
+
+def fit(run: Run, alerts: Labelled, classes: tuple[str, ...], config: HeadsConfig) -> Fitted:
+    """Fit heads on a pretrained encoder and measure them on objects neither was trained on.
+
+    Parameters
+    ----------
+    run : Run
+        Of pretraining, on the same alerts.
+    alerts : Labelled
+    classes : tuple of str
+    config : HeadsConfig
+
+    Returns
+    -------
+    Fitted
+    """
+    parts = split(alerts, run.config, config)
+    model = _model(run.config.network, run.moco.base_encoder, classes, config)
+    seen = look(model, parts, run.config, config)
+    fit_heads(model, seen, config)
+    untrained = _model(run.config.network, new_moco(run.config).base_encoder, classes, config)
+    random = look(untrained, parts, run.config, config)
+    examination = Examination(model, seen, random, parts.held_out, config)
+    report = Report(
+        definitions=evaluate.DEFINITIONS,
+        seeds={"pretraining": run.config.seed, "split": run.config.split_seed, "heads": config.seed},
+        counts=examination.counts(),
+        tables=examination.tables(),
+        recall=examination.recall(),
+        curve=run.history[-1] if run.history else {},
+    )
+    return Fitted(model, _provenance(run, alerts, parts.train, classes), report)
+
+
+def _model(
+    network: NetworkConfig, encoder: torch.nn.Module, classes: tuple[str, ...], config: HeadsConfig
+) -> AlertModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = AlertModel(network, classes, config.dropout)
+    model.encoder.load_state_dict(encoder.state_dict())
+    return model
+
+
+def _provenance(run: Run, alerts: Labelled, train: Labelled, classes: tuple[str, ...]) -> Provenance:
+    by_survey = ", ".join(
+        f"{int((alerts.boxes.survey == index).sum())} {survey.value}" for index, survey in enumerate(SURVEYS)
+    )
+    return Provenance(
+        name=NAME,
+        version=VERSION,
+        trained=True,
+        simulated_classes=classes,
+        photometry_range={
+            survey.value: _magnitude_range(train, index) for index, survey in enumerate(SURVEYS)
+        },
+        anomaly_reference=f"simulated alerts of every class but {UNUSUAL}, of the alert's survey",
+        training_data=(
+            f"simulation only: {len(alerts)} alerts ({by_survey}), {len(train)} of them with labels for the heads; "
+            f"{run.step} steps of {run.config.batch_size} pairs without labels, seed {run.config.seed}"
+        ),
+    )
+
+
+def _magnitude_range(train: Labelled, survey: int) -> tuple[float, float]:
+    flux = train.boxes.photometry[train.boxes.survey == survey].numpy()
+    known = magnitude(flux[np.isfinite(flux) & (flux > 0)])
+    low, high = np.percentile(known, RANGE_PERCENTILES)
+    return round(float(low), 2), round(float(high), 2)
+
+
+def save_fitted(fitted: Fitted, folder: Path) -> None:
+    """Write model and metrics into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "network": fitted.model.config.model_dump_json(),
+        "classes": list(fitted.model.classes),
+        "state": fitted.model.state_dict(),
+        "provenance": TypeAdapter(Provenance).dump_json(fitted.provenance).decode(),
+    }
+    partial = folder / f".{MODEL}.{os.getpid()}.partial"
+    torch.save(content, partial)
+    partial.replace(folder / MODEL)
+    (folder / METRICS).write_text(fitted.report.model_dump_json(indent=1) + "\n")
+
+
+def load_fitted(folder: Path) -> Fitted:
+    """Read what `save_fitted` wrote.
+
+    Raises
+    ------
+    SettingsError
+        The folder is not one of `encoder fit-heads`.
+    """
+    try:
+        content: dict[str, Any] = torch.load(folder / MODEL, weights_only=True)
+        model = AlertModel(NetworkConfig.model_validate_json(content["network"]), tuple(content["classes"]))
+        model.load_state_dict(content["state"])
+        provenance = TypeAdapter(Provenance).validate_json(content["provenance"])
+        report = Report.model_validate_json((folder / METRICS).read_text())
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"{error.filename} is not there: run `encoder fit-heads --output {folder}` first"
+        ) from error
+    except (RuntimeError, KeyError, EOFError, OSError, ValidationError) as error:
+        raise SettingsError(f"{folder} does not hold a model of `encoder fit-heads`: {error}") from error
+    return Fitted(model, provenance, report)
