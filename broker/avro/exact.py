@@ -68,9 +68,7 @@ class ExactReader:
                     at = self.read(kind, data, at, f"{path}.{name}" if path else name, leaves)
                 return at
             case Union(branches=branches):
-                index, after = read_varint(data, at, path, _LONG_BYTES)
-                if not 0 <= index < len(branches):
-                    raise _broken(path, at, f"found union index {index}, wanted 0 to {len(branches) - 1}")
+                index, after = read_index(len(branches), data, at, path)
                 return self.read(branches[index], data, after, path, leaves)
             case Array(items=items):
                 return self._array(items, data, at, path, leaves)
@@ -170,10 +168,12 @@ def blocks(data: memoryview, at: int, path: str, least: int) -> Iterator[Block]:
 def read_varint(data: memoryview, at: int, path: str, most: int) -> tuple[int, int]:
     """Read a zigzag varint of at most `most` bytes (5 for an int, 10 for a long) and its range."""
     raw, shift, size = 0, 0, len(data)
+    if at < size and (byte := data[at]) < 0x80:  # noqa: PLR2004 - the high bit says that more follows
+        return (byte >> 1) ^ -(byte & 1), at + 1
     for after in range(at, min(at + most, size)):
         byte = data[after]
         raw |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the high bit says that more follows
+        if byte < 0x80:  # noqa: PLR2004
             if raw >> (32 if most == _INT_BYTES else 64):
                 raise _broken(path, at, "found a number beyond the range of its type")
             return (raw >> 1) ^ -(raw & 1), after + 1
@@ -181,6 +181,20 @@ def read_varint(data: memoryview, at: int, path: str, most: int) -> tuple[int, i
     if at + most > size:
         raise _broken(path, at, "the datum ends inside a number")
     raise _broken(path, at, f"found a number of more than {most} bytes")
+
+
+def read_index(branches: int, data: memoryview, at: int, path: str) -> tuple[int, int]:
+    """Read the index of one of a union's branches."""
+    index, after = read_varint(data, at, path, _LONG_BYTES)
+    if not 0 <= index < branches:
+        raise _broken(path, at, f"found union index {index}, wanted 0 to {branches - 1}")
+    return index, after
+
+
+def read_sized(data: memoryview, at: int, path: str) -> tuple[memoryview, int]:
+    """Read bytes that follow their length; they are a view, not a copy."""
+    size, after = read_varint(data, at, path, _LONG_BYTES)
+    return _take(data, after, size, path), after + size
 
 
 def _broken(path: str, at: int, what: str) -> DatumError:
@@ -195,13 +209,12 @@ def _take(data: memoryview, at: int, size: int, path: str) -> memoryview:
     return data[at : at + size]
 
 
-def _sized(_node: Any, data: memoryview, at: int, path: str) -> tuple[memoryview, int]:
-    size, after = read_varint(data, at, path, _LONG_BYTES)
-    return _take(data, after, size, path), after + size
+def _bytes(_node: Any, data: memoryview, at: int, path: str) -> tuple[memoryview, int]:
+    return read_sized(data, at, path)
 
 
 def _string(_node: Any, data: memoryview, at: int, path: str) -> tuple[str, int]:
-    raw, after = _sized(None, data, at, path)
+    raw, after = read_sized(data, at, path)
     try:
         return str(raw, "utf-8"), after
     except UnicodeDecodeError as error:
@@ -251,7 +264,7 @@ _PRIMITIVE: dict[str, Callable[[Any, memoryview, int, str], tuple[Any, int]]] = 
     "long": _long,
     "float": _float,
     "double": _double,
-    "bytes": _sized,
+    "bytes": _bytes,
     "string": _string,
 }
 

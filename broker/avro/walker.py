@@ -9,7 +9,7 @@ whatever does not match is read by `broker.avro.exact`, which accepts or refuses
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from broker.avro.exact import ExactReader, Leaves, blocks, read_varint
+from broker.avro.exact import ExactReader, Leaves, blocks, read_index, read_sized
 from broker.avro.pattern import Pattern, is_regular
 from broker.avro.types import Array, Primitive, Record, Type, Union, least_size, resolve
 from broker.errors import DatumError
@@ -56,16 +56,37 @@ class Walker:
         DatumError
             If the datum breaks its schema; the text names the field and the byte.
         """
+        leaves, at = self.leading(datum)
+        if self._to_the_end and at != len(datum):
+            raise DatumError(f"{len(datum) - at} bytes follow the last field, which ends at byte {at}")
+        return leaves
+
+    def leading(self, datum: bytes | memoryview, at: int = 0) -> tuple[Leaves, int]:
+        """Walk from a byte on as far as the fields go, whatever follows them.
+
+        Parameters
+        ----------
+        datum : bytes or memoryview
+        at : int
+            Where the record begins.
+
+        Returns
+        -------
+        leaves : dict of str to object
+        end : int
+            Where the last field ends.
+
+        Raises
+        ------
+        DatumError
+        """
         data = memoryview(datum)
         leaves: Leaves = dict.fromkeys(self._single)
         for path in self._listed:
             leaves[path] = []
-        at = 0
         for step in self._steps:
             at = step(data, at, leaves)
-        if self._to_the_end and at != len(data):
-            raise DatumError(f"{len(data) - at} bytes follow the last field, which ends at byte {at}")
-        return leaves
+        return leaves, at
 
 
 def compile_walker(schema: Any, wanted: Sequence[str], stop_after: str | None = None) -> Walker:
@@ -141,6 +162,8 @@ def _irregular(name: str, node: Type, wanted: frozenset[str], reader: ExactReade
     arrays = [i for i, branch in enumerate(branches) if isinstance(branch, Array) and is_regular(branch.items)]
     if arrays and all(i in arrays or branch == Primitive("null") for i, branch in enumerate(branches)):
         return _History(name, node, wanted, reader)
+    if set(branches) == {Primitive("null"), Primitive("bytes")}:
+        return _NullableBytes(name, branches.index(Primitive("bytes")), name in wanted)
     return _Exact(name, node, reader)
 
 
@@ -181,14 +204,9 @@ class _History:
 
     def __call__(self, data: memoryview, at: int, leaves: Leaves) -> int:
         if self._branches is not None:
-            index, after = read_varint(data, at, self._name, 10)
-            if not 0 <= index < len(self._branches):
-                raise DatumError(
-                    f"{self._name} at byte {at}: found union index {index}, wanted 0 to {len(self._branches) - 1}"
-                )
+            index, at = read_index(len(self._branches), data, at, self._name)
             if not isinstance(self._branches[index], Array):
-                return after
-            at = after
+                return at
         for block in blocks(data, at, self._name, self._least):
             block.ended(self._block(data, block.at, block.count, leaves))
         return block.after
@@ -212,6 +230,24 @@ class _History:
         at = self._reader.read(self._items, data, at, self._inside, item)
         for path, value in item.items():
             leaves[path].append(value)
+        return at
+
+
+class _NullableBytes:
+    """A stamp."""
+
+    def __init__(self, name: str, index: int, is_wanted: bool) -> None:
+        self._name = name
+        self._index = index
+        self._is_wanted = is_wanted
+
+    def __call__(self, data: memoryview, at: int, leaves: Leaves) -> int:
+        index, at = read_index(2, data, at, self._name)
+        if index != self._index:
+            return at
+        stamp, at = read_sized(data, at, self._name)
+        if self._is_wanted:
+            leaves[self._name] = stamp
         return at
 
 
