@@ -202,6 +202,10 @@ class Enrichment:
     flags : tuple of str
         The words of ``docs/flags.md``.
     heads : tuple of HeadValues
+    bands_used : tuple of str
+        Bands whose fluxes in the packet were side inputs.
+    anomaly_interesting, anomaly_artefact : float or None
+        Parts of the anomaly score; None where the model has none.
     """
 
     model: ModelIdentity
@@ -213,6 +217,7 @@ class Enrichment:
     seen: Seen
     flags: tuple[str, ...] = ()
     heads: tuple[HeadValues, ...] = ()
+    bands_used: tuple[str, ...] = ()
     anomaly_interesting: float | None = None
     anomaly_artefact: float | None = None
 
