@@ -182,13 +182,13 @@ def _subject(
     if label == "bogus":
         artefact, bright = draw_artefact(rng)
         return artefact, bogus_scene(survey, bright, rng)
-    if label in GALAXIES or (label == "transient" and rng.uniform() < HIDDEN_HOSTS):
+    if label != "transient" or rng.uniform() < HIDDEN_HOSTS:
         return None, _host_scene(survey, label, conditions, rng)
     return None, draw_scene(label, survey, rng)
 
 
 def _host_scene(survey: Survey, label: str, conditions: Conditions, rng: np.random.Generator) -> Scene:
-    if label in GALAXIES:
+    if label != "transient":
         return draw_scene(label, survey, rng, lambda f, r: template_significance(f, r, conditions) > SEEN)
     kind = str(rng.choice(GALAXIES))
     scene = draw_scene(kind, survey, rng, lambda f, r: template_significance(f, r, conditions) < UNSEEN)

@@ -16,12 +16,17 @@ from encoder.simulate.scenes import Component, PointSource, Scene
 from encoder.simulate.visits import Conditions
 
 DETECTION_SNR = 5.0
-SNR_INDEX = 1.6
-"""Detections above a signal-to-noise s fall as s to the minus this; real ones of both surveys have a median of 6.5
-to 8.5 and a 95th percentile of 25 to 40."""
+BRIGHTEST_SNR = 1000.0
 
-NEGATIVE_SHARE = {"star": 0.45, "nucleus": 0.4, "supernova": 0.0}
-"""Variables fade as often as they brighten; a supernova is negative only if it lies in the template."""
+RUBIN_SNR_INDEX = 1.6
+"""Rubin's detections above a signal-to-noise s fall as s to the minus this."""
+
+ZTF_SNR = (35.0, 1.3)
+"""Median and scatter (natural logarithm) of the signal-to-noise of ZTF's public alerts against the noise in their own
+stamps: its stream is thinned by scores and by two detections."""
+
+NEGATIVE_SHARE = {"star": 0.5, "nucleus": 0.5, "supernova": 0.0}
+"""Variables fade as often as they brighten."""
 
 FORCED_REACH = 5.0
 """Arcsec: extended light centred farther away adds nothing to a forced point source."""
@@ -194,8 +199,7 @@ def _source(
     error = float(np.sqrt(variance * psf.noise_pixels))
     if artefact is not None:
         return np.zeros(frame.shape), error
-    snr = DETECTION_SNR * (1 - rng.uniform()) ** (-1 / SNR_INDEX)
-    snr = min(snr, 400.0)
+    snr = _significance(scene.survey, rng)
     flux = snr * error
     kind = "star" if scene.label == "star" else "nucleus" if scene.nuclear else "supernova"
     if rng.uniform() < NEGATIVE_SHARE[kind]:
@@ -207,6 +211,16 @@ def _source(
     wobble = psf.fwhm / psf.pixel_scale / 2.35 / max(snr, 1.0)
     dx, dy = rng.normal(0, wobble, 2)
     return flux * psf.draw(frame.shape, frame.x + dx, frame.y + dy), error
+
+
+def _significance(survey: Survey, rng: np.random.Generator) -> float:
+    if survey is Survey.LSST:
+        return float(min(DETECTION_SNR * (1 - rng.uniform()) ** (-1 / RUBIN_SNR_INDEX), BRIGHTEST_SNR))
+    median, scatter = ZTF_SNR
+    while True:
+        snr = float(rng.lognormal(np.log(median), scatter))
+        if DETECTION_SNR < snr < BRIGHTEST_SNR:
+            return snr
 
 
 def _registration_residual(
@@ -267,7 +281,7 @@ def _spoil(stamps: FloatArray, conditions: Conditions, rng: np.random.Generator)
     """Take away what surveys have no data for: masked bright stars, ends of the template's coverage."""
     height, width = conditions.frame.shape
     if conditions.survey is Survey.ZTF and rng.uniform() < 0.10:  # noqa: PLR2004 - 14 % of real stamps have NaN
-        half = int(rng.integers(3, 9))
+        half = int(rng.integers(4, 12))
         row, column = int(rng.integers(height)), int(rng.integers(width))
         if np.hypot(row - conditions.frame.y, column - conditions.frame.x) > 1.5 * half + 3:
             stamps[:, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1] = np.nan

@@ -27,6 +27,9 @@ PS1_UNKNOWN = -999.0
 PS1_SEARCH_RADIUS = 30.0
 """Arcsec; ZTF lists no source beyond."""
 
+PS1_NO_COVERAGE = 0.12
+"""Alerts south of -30 degrees or in holes of the catalogue: no source at all."""
+
 PS1_ABSENT = {"g": 0.10, "r": 0.05, "i": 0.02, "z": 0.06}
 """Sources whose magnitude in a band is -999 although they are bright enough."""
 
@@ -99,6 +102,8 @@ def nearest_ps1_source(scene: Scene, rng: np.random.Generator) -> Ps1Source:
     field = [(p.fluxes, p.x, p.y) for p in scene.points] + [(c.fluxes, c.x, c.y) for c in scene.extended]
     own = len(host) and (scene.host_offset[0], scene.host_offset[1])
     best = NO_SOURCE
+    if rng.uniform() < PS1_NO_COVERAGE:
+        return best
     nearest = PS1_SEARCH_RADIUS
     for fluxes, x, y in [*host, *field]:
         if own and (x, y) != own and np.hypot(x - own[0], y - own[1]) < 2.0:  # noqa: PLR2004

@@ -34,10 +34,10 @@ HOST_MAGNITUDES = {Survey.LSST: (17.0, 25.5), Survey.ZTF: (13.5, 21.0)}
 
 STAR_MAGNITUDES = {Survey.LSST: (16.5, 23.5), Survey.ZTF: (13.0, 20.8)}
 
-HOST_SLOPE, STAR_SLOPE = 0.10, 0.15
-"""d log N / dm of alert hosts: counts rise by 0.34 dex a magnitude, and the chance that a galaxy hosts a transient
-that is seen falls with its light to the power 0.6 (rates per mass of Li et al. 2011, MNRAS 412, 1473). Stars: the
-counts of the disk at mid latitudes."""
+HOST_SLOPE, STAR_SLOPE = 0.05, 0.10
+"""d log N / dm of what alerts are about. Galaxy counts rise by 0.3 to 0.4 dex a magnitude, the chance of hosting a
+transient that is seen falls with the light to the power 0.6 to 0.8 (rates per mass of Li et al. 2011, MNRAS 412,
+1473; fainter hosts are farther away). Stars: as observed in both streams."""
 
 # Schechter functions in rest-frame B (AB, H0 = 70) by CWW type, rounded from Zucca et al. 2006 (A&A 455, 879) and
 # Faber et al. 2007 (ApJ 665, 265): M* at z = 0, brightening per unit z (up to 1), slope, density (1e-3 Mpc^-3) and

@@ -154,8 +154,8 @@ def _spiral(arms: int, pitch_degrees: int, contrast_tenths: int, handed: int) ->
     )
 
 
-def any_galaxy(fluxes: FloatArray, size: float) -> bool:
-    """Accept every galaxy."""
+def anything(fluxes: FloatArray, size: float) -> bool:
+    """Accept every host and star."""
     del fluxes, size
     return True
 
@@ -164,7 +164,7 @@ def draw_scene(
     label: str,
     survey: Survey,
     rng: np.random.Generator,
-    accept: Callable[[FloatArray, float], bool] = any_galaxy,
+    accept: Callable[[FloatArray, float], bool] = anything,
 ) -> Scene:
     """Draw the static sky around an alert of one class (not ``bogus``: see `bogus_scene`).
 
@@ -174,7 +174,8 @@ def draw_scene(
     survey : Survey
     rng : numpy.random.Generator
     accept : callable
-        Of a host's fluxes (6,) and half-light radius: hosts are drawn until one is accepted, or `HOST_DRAWS` times.
+        Of the fluxes (6,) and half-light radius of a host or star: they are drawn until one is accepted, or
+        `HOST_DRAWS` times.
     """
     ebv = float(min(rng.exponential(MEAN_EBV[survey]), 0.5))
     if label in GALAXIES:
@@ -183,7 +184,10 @@ def draw_scene(
     extended, points = _field(survey, ebv, 3.0 if label == "transient" else 1.8, rng)
     if label == "transient":
         return Scene(label, survey, np.nan, ebv, extended, points)
-    fluxes = _star_fluxes(star_magnitude(survey, rng), survey, ebv, rng)
+    for _ in range(HOST_DRAWS):
+        fluxes = _star_fluxes(star_magnitude(survey, rng), survey, ebv, rng)
+        if accept(fluxes, 0.0):
+            break
     star = PointSource(fluxes, 0.0, 0.0)
     return Scene(
         label, survey, np.nan, ebv, extended, (star, *points), fluxes, host_offset=(0.0, 0.0), nuclear=True

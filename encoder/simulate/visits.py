@@ -137,7 +137,7 @@ def _ztf(rng: np.random.Generator) -> Conditions:
         science_psf=_psf(Survey.ZTF, 2.2, 0.22, (1.5, 4.5), rng),
         template_psf=_psf(Survey.ZTF, 2.1, 0.12, (1.6, 3.2), rng),
         science_noise=noise,
-        template_noise=noise * float(np.clip(rng.lognormal(np.log(0.25), 0.25), 0.12, 0.6)),
+        template_noise=noise * float(np.clip(rng.lognormal(np.log(0.23), 0.25), 0.12, 0.6)),
         unit=float(10 ** (-0.4 * (AB_ZERO_POINT_NJY - zero_point))),
         zero_point=zero_point,
         electrons=ZTF_ELECTRONS,
