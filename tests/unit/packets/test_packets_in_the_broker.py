@@ -3,21 +3,17 @@
 import numpy as np
 import pytest
 
-from broker.alert import Message, Survey
+from broker.alert import Survey
 from broker.avro.deserializer import Deserializer
 from broker.cutouts import read_cutout
 from broker.errors import AlertError, CutoutError
-from broker.survey import read_alert
+from broker.survey import WANTED, read_alert
 from broker.testing.broken import broken_lsst_stamps, broken_messages, broken_ztf_stamps
 from broker.testing.packets import Visit, example_stamps, lsst_packet, ztf_packet
 
 
-def as_message(value: bytes | None) -> Message:
-    return Message(value=value, topic="alerts", partition=0, offset=0)
-
-
 def read(packet: bytes):
-    return read_alert(Deserializer()(as_message(packet)))
+    return read_alert(Deserializer(WANTED)(packet))
 
 
 @pytest.mark.parametrize("schema_id", [700, 704, 800, 900, 1000, 1101])
@@ -66,7 +62,7 @@ def test_ztf_packets_become_alerts_with_what_was_put_in():
 @pytest.mark.parametrize("broken", broken_messages(), ids=lambda broken: broken.label)
 def test_broken_messages_are_refused_for_the_reason_they_state(broken):
     with pytest.raises(AlertError) as refusal:
-        read_alert(Deserializer()(as_message(broken.value)))
+        read_alert(Deserializer(WANTED)(broken.value))
 
     assert refusal.value.reason is broken.reason
 
