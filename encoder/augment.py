@@ -1,8 +1,8 @@
 """Views of one alert: what may change in a stamp without changing what it shows.
 
-Each view is a small class with one piece of physics. Geometry goes from the native box to the common grid in one
-interpolation, by the rule of `broker.geometry`, which it equals where nothing is moved. There is no colour jitter, no
-clipping and no scaling by image: colours and fluxes are what redshifts are read from.
+Each view is a small class with one piece of physics. Geometry goes from the native box to the common grid in
+one interpolation, by the rule of `broker.geometry`, which it equals where nothing is moved. There is no
+colour jitter, no clipping and no scaling by image: colours and fluxes are what redshifts are read from.
 """
 
 import math
@@ -21,8 +21,9 @@ EXTINCTION = {
     Survey.LSST: (4.81, 3.64, 2.70, 2.06, 1.58, 1.31),
     Survey.ZTF: (4.239, 3.172, 2.271, 1.682, 1.322, 1.087),
 }
-"""A_band / E(B-V) in the order of BANDS, R_V = 3.1: Rubin's own filters (LSST MAF), and Pan-STARRS1's for ZTF, whose
-catalogue the packet's photometry is from (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6; u is SDSS's)."""
+"""A_band / E(B-V) in the order of BANDS, R_V = 3.1: Rubin's own filters (LSST MAF), and Pan-STARRS1's for
+ZTF, whose catalogue the packet's photometry is from (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6; u
+is SDSS's)."""
 
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
@@ -119,8 +120,8 @@ def _chosen(count: int, probability: float, generator: Generator) -> Tensor:
 class Blur:
     """Another visit's worse seeing: the PSF grows in quadrature, the noise of a pixel stays.
 
-    Science and difference stamp come from one visit and share a factor; the template has its own. A stamp whose PSF
-    is unknown is left as it is.
+    Science and difference stamp come from one visit and share a factor; the template has its own. A stamp
+    whose PSF is unknown is left as it is.
 
     Attributes
     ----------
@@ -160,8 +161,8 @@ def gaussian_kernel(sigma: Tensor, size: int) -> Tensor:
     Parameters
     ----------
     sigma : Tensor, shape (...)
-        Pixels; 0 gives the identity. The Gaussian is integrated over pixels, less the width of a pixel itself, so
-        that variances add up exactly also for narrow kernels.
+        Pixels; 0 gives the identity. The Gaussian is integrated over pixels, less the width of a pixel
+        itself, so that variances add up exactly also for narrow kernels.
     size : int
 
     Returns
@@ -171,7 +172,8 @@ def gaussian_kernel(sigma: Tensor, size: int) -> Tensor:
     """
     axis = torch.arange(size, dtype=torch.float32)
     distance = axis[:, None] - axis[None, :]
-    # A Gaussian integrated over pixels gains 1/12 of variance; below that width the three middle taps carry it all.
+    # A Gaussian integrated over pixels gains 1/12 of variance; below that width the three middle taps carry
+    # it all.
     wide = torch.sqrt((sigma**2 - 1 / 12).clamp(min=1e-8))[..., None, None] * math.sqrt(2)
     integrated = 0.5 * (torch.erf((distance + 0.5) / wide) - torch.erf((distance - 0.5) / wide))
     half = (0.5 * sigma**2)[..., None, None]

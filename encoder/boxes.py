@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,22 +12,10 @@ from torch import Tensor
 from broker.alert import SURVEYS
 from broker.contract import Grid
 from broker.geometry import LARGEST_PIXEL
+from encoder.archive import Shard
 
 DRAWS = 2**32
 """Objects are split by the first 32 bits of a digest of their name."""
-
-
-class Shards(Protocol):
-    """What `encoder.archive.load_shards` returns: one row an alert."""
-
-    box: NDArray[np.float32]
-    centre: NDArray[np.float32]
-    noise: NDArray[np.float32]
-    pixel_scale: NDArray[np.float32]
-    survey: NDArray[np.int64]
-    band: NDArray[np.int64]
-    psf_fwhm: NDArray[np.float32]
-    photometry: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +49,7 @@ class Boxes:
     photometry: Tensor
 
     @classmethod
-    def of(cls, shards: Shards, grid: Grid) -> Self:
+    def of(cls, shards: Shard, grid: Grid) -> Self:
         """Take shards as they were read; pixels are not copied."""
         scale = np.array([grid.pixel_scale[survey.value] for survey in SURVEYS])[shards.survey]
         return cls(

@@ -22,18 +22,19 @@ def model_card(contract: ModelContract, report: Report) -> str:
     str
         Markdown.
     """
-    return "\n".join([*_head(contract, report), *_numbers(report), *_foot(contract, report)]) + "\n"
+    return "\n".join([*_head(contract), *_numbers(report), *_foot(contract, report)]) + "\n"
 
 
-def _head(contract: ModelContract, report: Report) -> Iterator[str]:
+def _head(contract: ModelContract) -> Iterator[str]:
+    classes = ", ".join(contract.morphology_classes)
     yield f"# Model card: {contract.name} {contract.version}"
     yield ""
     yield (
-        f"A {contract.mmac:.0f} MMAC residual network that turns the three stamps of one Rubin or ZTF alert into a "
-        f"{contract.embedding_size}-number embedding, and three heads on it: morphology "
-        f"({', '.join(contract.morphology_classes)}), a redshift PDF on {contract.z_bins} bins to z = {contract.z_max:g} "
-        "and an anomaly score. The encoder was pretrained without labels (momentum contrast with a regression of clean "
-        "fluxes), then frozen; the heads were fitted on labels of the simulation."
+        f"A residual network of {contract.mmac:.0f} million multiply-accumulates that turns the three stamps "
+        f"of one Rubin or ZTF alert into an embedding of {contract.embedding_size} numbers, with three heads: "
+        f"morphology ({classes}), a redshift PDF on {contract.z_bins} bins to z = {contract.z_max:g}, and an "
+        "anomaly score. The encoder was pretrained without labels (momentum contrast, with a regression of "
+        "clean fluxes) and then frozen; the heads were fitted on the simulation's labels."
     )
     yield ""
     yield f"Weights `{contract.weights_digest}`. Trained on: {contract.training_data}."
@@ -41,21 +42,21 @@ def _head(contract: ModelContract, report: Report) -> Iterator[str]:
     yield "## What it is not"
     yield ""
     yield (
-        "- **It has seen no real alert in training.** Every number below is measured on held-out *simulation*; how far "
-        "it holds on the sky is not measured here. Expect it to be worse, and over-confident."
+        "- **It has seen no real alert in training.** Every number below is measured on held-out "
+        "*simulation*; how far it holds on the sky is not measured here. Expect it to be worse, and over-confident."
     )
     yield (
-        "- Not a real/bogus classifier for decisions: its artefacts are simulated ones. Not a photometric redshift for "
-        "cosmology: hosts, colours and photometry are those of a simple catalogue model."
+        "- Not a real/bogus classifier to decide by: its artefacts are simulated ones. Not photometric "
+        "redshifts for cosmology: hosts, colours and photometry are those of a simple catalogue model."
     )
     yield (
-        f"- The anomaly score compares with {contract.anomaly_reference}. Real alerts differ from the simulation, so on "
-        "the sky the scores crowd towards 1; rank with them, do not cut at a fixed value."
+        f"- The anomaly score compares with {contract.anomaly_reference}. Real alerts differ from the "
+        "simulation, so on the sky the scores crowd towards 1: rank by them, do not cut at a fixed value."
     )
     ranges = "; ".join(
         f"{name} {low:g} to {high:g}" for name, (low, high) in contract.photometry_range.items()
     )
-    yield f"- Redshifts hold for neighbourhood light between these AB magnitudes: {ranges}. Beyond, the alert is flagged."
+    yield f"- Redshifts hold for packet photometry between AB magnitudes {ranges}; beyond, see the flags."
     yield f"- The last redshift bin holds everything beyond z = {contract.z_max:g}."
     yield ""
 
@@ -65,15 +66,17 @@ def _numbers(report: Report) -> Iterator[str]:
     yield "## Numbers"
     yield ""
     yield (
-        f"{counts['held_out']} held-out alerts of {counts['held_out_objects']} objects that neither pretraining nor heads "
-        f"saw ({counts['training']} trained the heads, {counts['validation']} chose their epoch and calibrated them). "
-        "Brackets: 95 % bootstrap over objects; one training run, so the spread between runs is not in them. Seeds: "
+        f"{counts['held_out']} held-out alerts of {counts['held_out_objects']} objects that neither "
+        f"pretraining nor heads saw ({counts['training']} trained the heads, {counts['validation']} chose their epoch "
+        "and calibrated them). Brackets: 95 % bootstrap over objects; this is one training run, so the spread "
+        "between runs is not in them. Redshifts are measured on those below z_max "
+        f"({counts['held_out_beyond_z_max']} alerts lie beyond). Seeds: "
         + ", ".join(f"{name} {seed}" for name, seed in report.seeds.items())
         + "."
     )
     for title, table in report.tables.items():
         yield ""
-        yield f"### {title.capitalize()} (n = {_size(table)})"
+        yield f"### {title[0].upper()}{title[1:]} (n = {_size(table)})"
         yield ""
         yield from _markdown(table)
     yield ""
@@ -105,8 +108,9 @@ def _foot(contract: ModelContract, report: Report) -> Iterator[str]:
     yield ""
     if "rank_me" in report.curve:
         yield (
-            f"Pretraining ended after {report.curve['epoch']:.0f} epochs and {report.curve['seconds'] / 60:.0f} minutes "
-            f"with an effective rank of {report.curve['rank_me']:.1f} of {contract.embedding_size}. "
+            f"Pretraining ended after {report.curve['epoch']:.0f} epochs, "
+            f"{report.curve['seconds'] / 60:.0f} minutes, with an effective rank "
+            f"of {report.curve['rank_me']:.1f} of {contract.embedding_size}. "
         )
     yield f"`{UNUSUAL}` alerts are kept out of the anomaly reference only; the other heads know them."
     yield "Made by `make model`; this page is written by `encoder export` and not by hand."

@@ -83,7 +83,7 @@ def pretrain(
 
 @app.command(
     "fit-heads",
-    epilog="Example: `encoder fit-heads --data shards --checkpoint runs/pretrain/last.pt --output runs/heads`",
+    epilog="Example: `encoder fit-heads --data shards --checkpoint pretrain/last.pt --output heads`",
 )
 def fit_heads(
     data: Data,
@@ -114,9 +114,7 @@ def export(
         contract = export_model(fitted.model, fitted.provenance, output)
     card = output.with_name(CARD)
     card.write_text(model_card(contract, fitted.report))
-    console.print(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {contract.mmac:.1f} MMAC an alert; card: {card}"
-    )
+    console.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {contract.mmac:.1f} MMAC; card: {card}")
 
 
 @app.command(epilog="Example: `encoder inspect model.onnx`")

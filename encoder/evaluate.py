@@ -12,13 +12,13 @@ Ints = NDArray[np.int64]
 DEFINITIONS = {
     "accuracy": "share of alerts whose most probable class is the true one",
     "macro_f1": "F1 of each class, averaged over the classes that occur",
-    "ece": "expected calibration error: |accuracy - confidence| in 15 equal bins of confidence, weighted by count",
-    "sigma_mad": "1.4826 median(|dz - median(dz)|), dz = (z_phot - z_true) / (1 + z_true), z_phot the PDF's mean",
+    "ece": "expected calibration error: |accuracy - confidence| in 15 even bins, weighted by count",
+    "sigma_mad": "1.4826 median(|dz - median dz|), dz = (z_phot - z_true) / (1 + z_true), z_phot = mean of the PDF",
     "bias": "mean of dz",
     "outliers_0.15": "share of alerts with |dz| > 0.15",
-    "crps": "continuous ranked probability score: integral over z of (CDF - step at z_true)^2, mean over alerts",
+    "crps": "continuous ranked probability score, integral over z of (CDF - step at z_true)^2; mean",
     "coverage_68": "share of true redshifts between the PDF's 16th and 84th percentile",
-    "anomaly_auc": "area under the ROC curve of the anomaly score: bogus alerts, which the reference lacks, against all",
+    "anomaly_auc": "area under the ROC curve of the score: bogus, not in the reference, against the others",
     "above_0.9": "share of usual alerts with an anomaly score above 0.9; 0.1 where the calibration holds",
 }
 """What each metric is; the model card prints them."""

@@ -1,4 +1,4 @@
-"""Heads on a frozen encoder: trained on views of labelled alerts, calibrated on others, measured on yet others."""
+"""Heads on a frozen encoder, fitted on views of labelled alerts and calibrated on other objects."""
 
 import copy
 from collections.abc import Callable
@@ -203,7 +203,7 @@ def fit_heads(model: AlertModel, seen: Seen, config: HeadsConfig) -> None:
 
 
 def fit_anomaly(model: AlertModel, seen: Seen, config: HeadsConfig) -> None:
-    """Fit the anomaly score on usual alerts: prototypes on training objects, the table on validation objects."""
+    """Fit the anomaly score on usual alerts: prototypes on training rows, the table on validation rows."""
     train, validation = seen.train[0], seen.validation
     skipped = model.classes.index(UNUSUAL) if UNUSUAL in model.classes else len(model.classes)
     placed, kept = train.label != skipped, validation.label != skipped
@@ -237,7 +237,8 @@ def fit_redshift(
 ) -> None:
     """Fit a redshift head on rows with a redshift.
 
-    Photometry is withheld from some, so that the head stands without; without ``images`` it sees nothing else.
+    Photometry is withheld from some, so that the head stands without; without ``images`` it sees nothing
+    else.
     """
     train, validation = seen.train, seen.validation
     targets = z_bin(train[0].redshift, model.config)
@@ -278,7 +279,7 @@ def z_bin(redshift: Tensor, config: NetworkConfig) -> Tensor:
     return torch.where(known, place.long().clamp(0, config.z_bins - 1), torch.full((), -1))
 
 
-def _fit(
+def _fit(  # noqa: PLR0917 -- private, and read once
     head: Head,
     inputs: Callable[[int, Tensor, Generator], Tensor],
     targets: Callable[[Tensor], Tensor],
@@ -301,12 +302,12 @@ def _fit(
         for epoch in range(config.epochs):
             head.train()
             shuffled = rows[torch.randperm(len(rows), generator=generator)]
-            for chosen in shuffled.split(config.batch_size):
+            for chosen in torch.split(shuffled, config.batch_size):
                 loss = functional.cross_entropy(
                     head(inputs(epoch % draws, chosen, generator)), targets(chosen)
                 )
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
             found = _loss(head, *validation)
@@ -324,7 +325,7 @@ def _loss(head: Head, inputs: Tensor, target: Tensor) -> float:
 
 @torch.no_grad()
 def calibrate(head: Head, inputs: Tensor, target: Tensor) -> None:
-    """Set the temperature under which the head's probabilities fit best (Guo et al. 2017, arXiv 1706.04599)."""
+    """Set the temperature under which probabilities fit best (Guo et al. 2017, arXiv 1706.04599)."""
     head.eval()
     head.temperature.fill_(1.0)
     logits = head(inputs)

@@ -102,8 +102,8 @@ def _provenance(run: Run, alerts: Labelled, train: Labelled, classes: tuple[str,
         },
         anomaly_reference=f"simulated alerts of every class but {UNUSUAL}, of the alert's survey",
         training_data=(
-            f"simulation only: {len(alerts)} alerts ({by_survey}), {len(train)} of them with labels for the heads; "
-            f"{run.step} steps of {run.config.batch_size} pairs without labels, seed {run.config.seed}"
+            f"simulation only: {len(alerts)} alerts ({by_survey}), {len(train)} of them with labels "
+            f"for the heads; {run.step} steps of {run.config.batch_size} pairs without labels, seed {run.config.seed}"
         ),
     )
 

@@ -27,7 +27,9 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 
 
 def spread(raw: Tensor) -> Tensor:
-    """Variance and covariance terms of VICReg (Bardes et al. 2022, eq. 1 to 4): every dimension is used, none twice.
+    """Variance and covariance terms of VICReg: every dimension is used, and none twice.
+
+    Bardes, Ponce and LeCun 2022 (arXiv 2105.04906), equations 1 to 4.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def knn_score(embedding: Tensor, label: Tensor, neighbours: int = 10) -> float:
         NaN where fewer than two classes are known.
     """
     rows, truth = embedding[label >= 0], label[label >= 0]
-    classes = truth.unique()
+    classes = torch.unique(truth)
     if len(classes) < 2 or len(rows) <= neighbours:  # noqa: PLR2004
         return float("nan")
     similarity = rows @ rows.T

@@ -134,7 +134,7 @@ def _represent(encoder: Encoder, laid: Laid) -> Representation:
 
 
 def clean_targets(boxes: Boxes, size: int, chunk: int = 512) -> Tensor:
-    """What the side task regresses: free labels of the alert as it came, before any view.
+    """Measure what the side task regresses: free labels of the alert as it came, before any view.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Pretraining: one loop, resumable to the bit.
 
-Every step draws from a generator seeded by the run's seed and the step's number, every epoch shuffles by its own:
-where a run stands is told by one number, and a run that was killed goes on as if it had not been.
+Every step draws from a generator seeded by the run's seed and the step's number, every epoch shuffles by its
+own: where a run stands is told by one number, and a run that was killed goes on as if it had not been.
 """
 
 import json
@@ -186,8 +186,8 @@ def _check_sizes(config: PretrainConfig, count: int) -> None:
         )
     if config.queue > count // 4:
         raise TrainError(
-            f"a queue of {config.queue} is more than a quarter of {count} alerts, which would meet themselves in it: "
-            f"simulate more, or set queue to {count // 4} or less"
+            f"a queue of {config.queue} is more than a quarter of {count} alerts, which would meet "
+            f"themselves in it: simulate more, or set queue to {count // 4} or less"
         )
 
 
@@ -298,8 +298,8 @@ def _report(run: Run, output: Path, console: Console | None) -> None:
     draw_curves(run.history, output / CURVES)
     if console is not None and run.history[-1]["rank_me"] < COLLAPSED:
         console.print(
-            f"[yellow]epoch {len(run.history)}: effective rank {run.history[-1]['rank_me']:.1f}: collapsed; raise "
-            "spread_weight or the learning rate's warm-up"
+            f"[yellow]epoch {len(run.history)}: effective rank {run.history[-1]['rank_me']:.1f}: collapsed; "
+            "raise spread_weight or the learning rate's warm-up"
         )
 
 
