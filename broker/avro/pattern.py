@@ -20,8 +20,8 @@ from typing import Any
 from broker.avro.exact import instant_is_legal
 from broker.avro.types import Enumeration, Fixed, Primitive, Record, Type, Union
 
-LONGEST_STRING = 63
-"""Longest string a pattern matches: its length, as a zigzag varint, takes one byte."""
+LONGEST_STRING = 127
+"""Longest string a pattern matches, in bytes; ZTF's archive paths have 94."""
 
 _LONGEST_UNION = 63
 _VARINT_LONG = rb"[\x80-\xff]{0,8}+(?:[\x00-\x7f]|[\x80-\xff][\x00\x01])"
@@ -32,8 +32,14 @@ _DOUBLE = struct.Struct("<d")
 Decode = Callable[[bytes], Any]
 
 
+def _length(count: int) -> bytes:
+    """Zigzag varint of a length up to `LONGEST_STRING`: one byte up to 63, else two."""
+    doubled = 2 * count
+    return bytes([doubled]) if doubled < 0x80 else bytes([doubled & 0x7F | 0x80, doubled >> 7])
+
+
 def _string_pattern() -> bytes:
-    lengths = (b"%b[\\x00-\\x7f]{%d}" % (re.escape(bytes([2 * n])), n) for n in range(1, LONGEST_STRING + 1))
+    lengths = (b"%b[\\x00-\\x7f]{%d}" % (re.escape(_length(n)), n) for n in range(1, LONGEST_STRING + 1))
     return b"(?:" + b"|".join((rb"\x00", *lengths)) + b")"
 
 
@@ -71,7 +77,7 @@ _DECODERS: dict[str, Decode] = {
     "long": _decode_varint,
     "float": _decode_float,
     "double": _decode_double,
-    "string": lambda raw: raw[1:].decode("ascii"),
+    "string": lambda raw: raw[1 if raw[0] < 0x80 else 2 :].decode("ascii"),
 }
 
 

@@ -1,0 +1,119 @@
+"""A model is served only if its contract holds; otherwise one line says why."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from broker.contract import COMMON_GRID, DIGEST_KEY, METADATA_KEY, ModelContract, check_inputs
+from broker.errors import ModelRefused
+from broker.inference import Model
+
+onnx = pytest.importorskip("onnx", reason="changing a model file needs onnx")
+
+
+def rewritten(source: Path, target: Path, change: Callable[[dict[str, str]], None]) -> Path:
+    """Copy a model file with other metadata."""
+    graph = onnx.load(source)
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    change(metadata)
+    onnx.helper.set_model_props(graph, metadata)
+    onnx.save(graph, target)
+    return target
+
+
+def resealed(**changes: object) -> Callable[[dict[str, str]], None]:
+    """Change the contract and its digest with it, as a careless export would."""
+
+    def change(metadata: dict[str, str]) -> None:
+        contract = ModelContract.model_validate_json(metadata[METADATA_KEY])
+        metadata.update(contract.model_copy(update=changes).to_metadata())
+
+    return change
+
+
+def test_a_sound_file_is_loaded_and_says_what_it_is(untrained_model: Path) -> None:
+    model = Model.load(untrained_model)
+    assert not model.contract.trained
+    assert len(model.file_digest) == 64
+    assert model.contract.weights_digest != model.file_digest
+
+
+def test_its_outputs_are_what_the_contract_says(untrained_model: Path) -> None:
+    model = Model.load(untrained_model)
+    out = model(check_inputs(model.contract.grid))
+    assert out["embedding"].shape == (2, model.contract.embedding_size)
+    np.testing.assert_allclose(np.linalg.norm(out["embedding"], axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(out["morphology"].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(out["photoz_pdf"].sum(axis=1), 1, atol=1e-5)
+    assert ((out["anomaly"] >= 0) & (out["anomaly"] <= 1)).all()
+
+
+def test_a_batch_larger_than_a_run_gives_the_same_rows(untrained_model: Path) -> None:
+    inputs = {name: np.concatenate([array] * 5) for name, array in check_inputs(COMMON_GRID).items()}
+    whole = Model.load(untrained_model, batch_size=64)(inputs)
+    cut = Model.load(untrained_model, batch_size=3)(inputs)
+    for name in whole:
+        np.testing.assert_allclose(cut[name], whole[name], atol=1e-5)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="cannot be read"):
+        Model.load(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_refused(untrained_model: Path, tmp_path: Path, share: float) -> None:
+    content = untrained_model.read_bytes()
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ModelRefused):
+        Model.load(cut)
+
+
+def test_another_models_file_is_refused(untrained_model: Path, tmp_path: Path) -> None:
+    other = rewritten(untrained_model, tmp_path / "other.onnx", lambda metadata: metadata.clear())
+    with pytest.raises(ModelRefused, match="not made by `encoder export`"):
+        Model.load(other)
+
+
+def test_an_edited_contract_is_refused(untrained_model: Path, tmp_path: Path) -> None:
+    def edit(metadata: dict[str, str]) -> None:
+        contract = json.loads(metadata[METADATA_KEY])
+        contract["z_max"] = 9.0
+        metadata[METADATA_KEY] = json.dumps(contract)
+
+    with pytest.raises(ModelRefused, match="changed after export"):
+        Model.load(rewritten(untrained_model, tmp_path / "edited.onnx", edit))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"z_bins": 7}, "contract says"),
+        ({"morphology_classes": ("a", "b")}, "contract says"),
+        ({"embedding_size": 32}, "contract says"),
+        ({"grid": COMMON_GRID.model_copy(update={"size": 48})}, "48"),
+        ({"check_outputs": (0.9, 0.9, 0.9)}, "do not belong together"),
+        ({"format": 2}, "format"),
+        ({"bands": ("y", "z", "i", "r", "g", "u")}, "axis orders"),
+    ],
+)
+def test_a_contract_that_the_graph_does_not_keep_is_refused(
+    untrained_model: Path, tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ModelRefused, match=says):
+        Model.load(rewritten(untrained_model, tmp_path / "changed.onnx", resealed(**changes)))
+
+
+def test_a_provider_that_is_not_there_is_refused_instead_of_replaced(untrained_model: Path) -> None:
+    with pytest.raises(ModelRefused, match="NoSuchProvider"):
+        Model.load(untrained_model, providers=("NoSuchProvider",))
+
+
+def test_the_digest_key_belongs_to_the_contract(untrained_model: Path) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(untrained_model).metadata_props}
+    contract = ModelContract.model_validate_json(metadata[METADATA_KEY])
+    assert contract.to_metadata()[DIGEST_KEY] == metadata[DIGEST_KEY]

@@ -1,0 +1,125 @@
+"""Messages in, outcomes out: one for each, in their order, whatever the message."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from broker import flags
+from broker.alert import Enriched, Message, Outcome, Rejected
+from broker.avro.deserializer import Deserializer
+from broker.errors import Reason
+from broker.inference import Model
+from broker.pipeline import Pipeline, summarise
+from broker.survey import WANTED
+from broker.testing.packets import lsst_packet, ztf_packet
+
+Run = Callable[..., list[Outcome]]
+
+
+@pytest.fixture(scope="module")
+def model(untrained_model: Path) -> Model:
+    return Model.load(untrained_model)
+
+
+@pytest.fixture(scope="module")
+def run(model: Model) -> Run:
+    pipeline = Pipeline(Deserializer(WANTED), model)
+
+    def call(*values: bytes | None) -> list[Outcome]:
+        return pipeline([Message(value, "alerts", 0, i) for i, value in enumerate(values)])
+
+    return call
+
+
+def only(outcomes: list[Outcome]) -> Enriched:
+    (outcome,) = outcomes
+    assert isinstance(outcome, Enriched), outcome
+    return outcome
+
+
+def test_no_messages_give_no_outcomes(run: Run) -> None:
+    assert run() == []
+
+
+def test_outcomes_keep_the_order_of_a_mixed_topic(run: Run) -> None:
+    outcomes = run(b"nonsense", lsst_packet(alert_id=7), None, ztf_packet(alert_id=8), lsst_packet(alert_id=9))
+    assert [o.message.offset for o in outcomes] == [0, 1, 2, 3, 4]
+    found = [o.alert.alert_id if isinstance(o, Enriched) else o.reason for o in outcomes]
+    assert found == [Reason.FRAME_INVALID, 7, Reason.NULL_VALUE, 8, 9]
+
+
+def test_a_batch_of_nothing_but_rejects_never_reaches_the_network(run: Run) -> None:
+    assert all(isinstance(o, Rejected) for o in run(b"", None, b"\x00\x00"))
+
+
+@pytest.mark.parametrize("packet", [lsst_packet(), ztf_packet()], ids=["lsst", "ztf"])
+def test_a_sound_alert_gets_everything(run: Run, model: Model, packet: bytes) -> None:
+    enrichment = only(run(packet)).enrichment
+    assert enrichment.embedding is not None
+    assert np.linalg.norm(enrichment.embedding) == pytest.approx(1, abs=1e-5)
+    assert enrichment.morphology is not None
+    assert enrichment.top_class in model.contract.morphology_classes
+    assert enrichment.redshift is not None
+    assert enrichment.redshift.low <= enrichment.redshift.high
+    assert enrichment.anomaly is not None
+    assert 0 <= enrichment.anomaly <= 1
+    assert enrichment.model.digest == model.contract.weights_digest
+    assert not flags.is_partial(enrichment.flags)
+
+
+def test_an_alert_does_not_depend_on_its_neighbours(run: Run) -> None:
+    alone = only(run(lsst_packet(alert_id=1))).enrichment
+    among = run(ztf_packet(), lsst_packet(alert_id=1), lsst_packet([None, None, None], alert_id=2))[1]
+    assert isinstance(among, Enriched)
+    assert alone.embedding is not None
+    assert among.enrichment.embedding is not None
+    np.testing.assert_allclose(among.enrichment.embedding, alone.embedding, atol=1e-5)
+
+
+def test_without_any_stamp_only_photometry_speaks(run: Run) -> None:
+    enrichment = only(run(lsst_packet([None, None, None]))).enrichment
+    assert enrichment.embedding is None
+    assert enrichment.morphology is None
+    assert enrichment.anomaly is None
+    assert enrichment.redshift is not None
+    assert enrichment.redshift.source == "photometry"
+    assert {"cutout_null:science", "cutout_null:template", "cutout_null:difference"} <= set(enrichment.flags)
+
+
+def test_without_stamps_or_photometry_there_is_no_redshift(run: Run) -> None:
+    assert only(run(ztf_packet([None, None, None]))).enrichment.redshift is None
+
+
+def test_a_broken_stamp_costs_that_stamp_only(run: Run) -> None:
+    science, _, difference = (bytes(stamp or b"") for stamp in only(run(lsst_packet())).alert.cutouts)
+    broken = only(run(lsst_packet([science, b"no FITS", difference])))
+    assert "cutout_unreadable:template" in broken.enrichment.flags
+    assert flags.is_partial(broken.enrichment.flags)
+    assert broken.enrichment.embedding is not None
+
+
+@pytest.mark.parametrize("packet", [lsst_packet(), ztf_packet()], ids=["lsst", "ztf"])
+def test_every_flag_is_in_the_vocabulary(run: Run, packet: bytes) -> None:
+    assert set(only(run(packet)).enrichment.flags) <= flags.VOCABULARY
+
+
+def test_summaries_of_an_even_pdf_are_exact() -> None:
+    point, low, high = summarise(np.full((1, 10), 0.1, dtype=np.float32), 0.0, 2.0)
+    assert (point[0], low[0], high[0]) == (pytest.approx(1.0), pytest.approx(0.32), pytest.approx(1.68))
+
+
+def test_summaries_of_a_single_bin_stay_inside_it() -> None:
+    pdf = np.zeros((1, 4), dtype=np.float32)
+    pdf[0, 3] = 1
+    point, low, high = summarise(pdf, 0.0, 4.0)
+    assert (point[0], low[0], high[0]) == (pytest.approx(3.5), pytest.approx(3.16), pytest.approx(3.84))
+
+
+def test_percentiles_agree_with_numpy_on_many_draws() -> None:
+    rng = np.random.default_rng(1)
+    pdf = rng.dirichlet(np.ones(40)).astype(np.float32)[None]
+    draws = (rng.choice(40, 400_000, p=pdf[0] / pdf[0].sum()) + rng.random(400_000)) * 0.05
+    point, low, high = summarise(pdf, 0.0, 2.0)
+    np.testing.assert_allclose([point[0], low[0], high[0]], [draws.mean(), *np.percentile(draws, [16, 84])], atol=0.01)

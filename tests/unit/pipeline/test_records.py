@@ -1,0 +1,114 @@
+"""What is published: topic, key, headers and bytes."""
+
+import io
+from pathlib import Path
+
+import fastavro
+import pytest
+
+import schemas
+from broker.alert import Enriched, Message, Record, Rejected
+from broker.avro.deserializer import Deserializer
+from broker.inference import Model
+from broker.pipeline import Pipeline
+from broker.records import RecordBuilder
+from broker.survey import WANTED
+from broker.testing.packets import lsst_packet, ztf_packet
+
+HEADERS = (
+    "alert-id object-id survey ra dec mjd band model anomaly morphology photoz photoz-lo photoz-hi flags "
+    "schema-fingerprint source-topic source-partition source-offset source-timestamp"
+).split()
+
+
+@pytest.fixture(scope="module")
+def pipeline(untrained_model: Path) -> Pipeline:
+    return Pipeline(Deserializer(WANTED), Model.load(untrained_model))
+
+
+@pytest.fixture
+def build() -> RecordBuilder:
+    return RecordBuilder(lambda topic: f"out.{topic}", "0.0.test")
+
+
+def published(pipeline: Pipeline, build: RecordBuilder, value: bytes | None) -> Record:
+    message = Message(value, "alerts", 3, 41, b"their key", (("their", b"header"),), 1_700_000_000_123)
+    return build(pipeline([message])[0])
+
+
+def decoded(record: Record) -> dict:
+    schema = schemas.by_id(int.from_bytes(record.value[1:5], "big"))
+    return fastavro.schemaless_reader(io.BytesIO(record.value[5:]), schema, None)
+
+
+def test_an_enriched_alert_goes_to_the_enriched_topic_under_its_object(pipeline, build) -> None:
+    record = published(pipeline, build, lsst_packet(object_id=99))
+    assert (record.topic, record.key) == ("out.alerts.enriched", b"lsst:99")
+
+
+@pytest.mark.parametrize(
+    ("packet", "key"),
+    [
+        (lsst_packet(object_id=0, ss_object_id=5, alert_id=7), b"lsst:5"),
+        (lsst_packet(object_id=None, ss_object_id=None, alert_id=7), b"lsst:7"),
+        (ztf_packet(object_id="ZTF20abc"), b"ztf:ZTF20abc"),
+    ],
+)
+def test_the_key_falls_back_from_object_to_solar_system_to_alert(pipeline, build, packet, key) -> None:
+    assert published(pipeline, build, packet).key == key
+
+
+def test_headers_are_text_and_complete(pipeline, build) -> None:
+    record = published(pipeline, build, lsst_packet(alert_id=7))
+    headers = dict(record.headers)
+    assert [name for name, _ in record.headers] == HEADERS
+    assert headers["alert-id"] == b"7"
+    assert headers["survey"] == b"lsst"
+    assert headers["source-topic"] == b"alerts"
+    assert (headers["source-partition"], headers["source-offset"]) == (b"3", b"41")
+    assert headers["source-timestamp"] == b"1700000000123"
+    assert record.timestamp_ms is None
+
+
+def test_headers_say_what_the_record_says(pipeline, build) -> None:
+    record = published(pipeline, build, ztf_packet())
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    enrichment = decoded(record)["enrichment"]
+    assert float(headers["anomaly"]) == pytest.approx(enrichment["anomaly"], abs=1e-4)
+    assert float(headers["photoz"]) == pytest.approx(enrichment["photoz"]["point"], abs=1e-4)
+    assert headers["morphology"] == enrichment["morphology_top"]
+
+
+def test_what_is_unknown_is_an_empty_header(pipeline, build) -> None:
+    headers = dict(published(pipeline, build, ztf_packet([None, None, None])).headers)
+    assert headers["anomaly"] == headers["photoz"] == headers["morphology"] == b""
+
+
+def test_the_original_datum_ends_the_record_untouched(pipeline, build) -> None:
+    packet = lsst_packet()
+    assert published(pipeline, build, packet).value.endswith(packet[5:])
+
+
+def test_the_fingerprint_names_the_schema(pipeline, build) -> None:
+    for packet in (lsst_packet(), ztf_packet(), b"broken"):
+        record = published(pipeline, build, packet)
+        schema = schemas.by_id(int.from_bytes(record.value[1:5], "big"))
+        assert (dict(record.headers)["schema-fingerprint"] or b"").decode() == schemas.fingerprint(schema)
+
+
+def test_a_dead_letter_holds_everything_that_came(pipeline, build) -> None:
+    record = published(pipeline, build, b"\x00broken")
+    letter = decoded(record)
+    headers = dict(record.headers)
+    assert record.topic == "out.alerts.dead-letter"
+    assert record.key == b"their key"
+    assert headers["reason"].decode() == letter["reason"]
+    assert b"\x00broken" in letter.values()
+    assert {3, 41, "alerts", 1_700_000_000_123, b"their key", "0.0.test"} <= {
+        value for value in letter.values() if isinstance(value, str | bytes | int)
+    }
+
+
+def test_outcomes_are_one_of_two(pipeline) -> None:
+    outcomes = pipeline([Message(lsst_packet(), "a", 0, 0), Message(None, "a", 0, 1)])
+    assert [type(outcome) for outcome in outcomes] == [Enriched, Rejected]
