@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,37 +121,28 @@ def extremes(results: Sequence[Result], count: int) -> tuple[list[Result], list[
     return scored[:n_most], scored[::-1][:n_least]
 
 
-def table(results: Sequence[Result], count: int) -> Table:
-    """Show the most and the least anomalous alerts."""
-    shown = Table(
-        box=SIMPLE_HEAD, title="Most and least anomalous of the simulated alerts", title_justify="left"
-    )
-    shown.add_column("anomaly", justify="right", style="bold")
-    shown.add_column("morphology", no_wrap=True)
-    shown.add_column("photo-z [68 %]", no_wrap=True)
-    shown.add_column("drawn as", style="dim", no_wrap=True)
-    shown.add_column("alert id", overflow="fold")
-    shown.add_column("object id", overflow="fold")
-    shown.add_column("flags", overflow="fold", style="yellow")
+def table(results: Sequence[Result], count: int, *, wide: bool) -> Table:
+    """Show the most and the least anomalous alerts, each in one line where there is room, else in two."""
+    shown = Table(box=SIMPLE_HEAD, title="Most and least anomalous simulated alerts", title_justify="left")
+    pairs = (("morphology", "photo-z [68 %]"), ("alert id", "object id"), ("drawn as", "flags"))
+    shown.add_column("anomaly", justify="right", style="bold", vertical="top")
+    for heading in chain.from_iterable(pairs) if wide else map("\n".join, pairs):
+        shown.add_column(heading, overflow="fold")
     for part in extremes(results, count):
         for result in part:
-            shown.add_row(*_row(result))
+            cells = _cells(result)
+            texts = chain.from_iterable(cells) if wide else map("\n".join, cells)
+            shown.add_row(f"{result.anomaly:.3f}", *texts)
         shown.add_section()
     return shown
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _cells(result: Result) -> tuple[tuple[str, str], ...]:
     e = result.enrichment
-    flags = ", ".join(e["flags"])
-    object_id = f"{result.survey.value}:{e['object_id']}"
     return (
-        f"{result.anomaly:.3f}",
-        result.morphology,
-        result.redshift,
-        result.drawn_as,
-        str(e["alert_id"]),
-        object_id,
-        flags,
+        (result.morphology, f"z {result.redshift}"),
+        (str(e["alert_id"]), f"{result.survey.value}:{e['object_id']}"),
+        (result.drawn_as.replace("_", " "), f"[yellow]{', '.join(e['flags'])}[/]"),
     )
 
 

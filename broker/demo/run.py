@@ -28,6 +28,8 @@ PARTITIONS = 4
 
 SHEET_ROWS = 8
 WATCH_SECONDS = 0.5
+WIDE = 140
+"""Characters across, from which on an alert needs but one line in the table."""
 
 DECODE = (
     "{python} -c \"import fastavro, io, schemas; b = open('{path}', 'rb').read(); "
@@ -84,11 +86,15 @@ def demonstrate(options: Options, console: Console, stop: threading.Event) -> No
         kafka, servers = _start_kafka(folder, stack, stop)
         if stop.is_set():
             return
-        console.print(f"embedded Kafka      --bootstrap-servers [bold]{servers}[/] (process {kafka.pid})")
+        console.print(
+            f"embedded Kafka (process {kafka.pid}): --bootstrap-servers [bold]{servers}[/]", highlight=False
+        )
         consumer = stack.enter_context(
             running("broker-consumer", _consumer_arguments(servers, options), folder / "consumer.log")
         )
-        console.print(f"the real consumer   {consumer.command} (process {consumer.pid})")
+        console.print(
+            f"consumer (process {consumer.pid}): {consumer.command}", highlight=False, soft_wrap=True
+        )
         tally = _stream(options, servers, (kafka, consumer), console, stop)
         if stop.is_set():
             return
@@ -100,7 +106,7 @@ def demonstrate(options: Options, console: Console, stop: threading.Event) -> No
         if options.keep_running:
             _stay(servers, folder, (kafka, consumer), console, stop)
         consumer.end()
-        console.print(f"[dim]the consumer says: {consumer.last_words}[/]")
+        console.print(f"[dim]the consumer says: {consumer.last_words}[/]", highlight=False, soft_wrap=True)
     if not options.keep_running:
         _suggest(folder, console)
 
@@ -150,7 +156,7 @@ def _stream(
             topic=TOPIC,
             sink=sink,
             results=results,
-            progress=stack.enter_context(group_progress(servers, GROUP, TOPIC)),
+            committed=stack.enter_context(group_progress(servers, GROUP, TOPIC)).committed,
             programs=programs,
             told=told,
             stop=stop,
@@ -182,7 +188,7 @@ def _report(tally: Tally, options: Options, console: Console) -> None:
     results = report.decode(tally)
     folder = options.output
     console.print()
-    console.print(report.table(results, options.rows))
+    console.print(report.table(results, options.rows, wide=console.width >= WIDE))
     console.print(report.dead_letter_table(tally))
     report.draw_sheet(folder / "contact_sheet.png", results, SHEET_ROWS)
     report.write_jsonl(folder / "enriched.jsonl", results)
@@ -191,10 +197,10 @@ def _report(tally: Tally, options: Options, console: Console) -> None:
         ("contact_sheet.png", "stamps of the most and the least anomalous"),
         ("enriched.jsonl", "what was attached to each alert, a line each"),
         ("enriched_alert.bin", "one enriched alert, byte for byte as on the wire"),
-        ("packets/", "some of the packets that went in, for broker-replay"),
+        ("packets", "some of the packets that went in, for broker-replay"),
         ("consumer.log", "what the consumer said"),
     ):
-        console.print(f"  {folder / name!s:<34} {what}", highlight=False)
+        console.print(f"  {folder / name!s:<32} {what}", highlight=False, soft_wrap=True)
 
 
 def _stay(

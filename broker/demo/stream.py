@@ -14,11 +14,10 @@ from functools import partial
 from itertools import count
 
 from broker.alert import Message, Record
+from broker.consumer import Sink, Source
 from broker.demo.alerts import SimulatedAlert
 from broker.demo.processes import Program
 from broker.errors import NightjarError
-from broker.kafka import KafkaReader, KafkaSink
-from broker.kafka.progress import GroupProgress
 from broker.records import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
 
 IN_FLIGHT_BYTES = 3_000_000
@@ -99,8 +98,10 @@ class Stream:
     Attributes
     ----------
     topic : str
-    sink, results, progress : KafkaSink, KafkaReader, GroupProgress
-        Where alerts go, where results come from, how far the consumer is.
+    sink, results : Sink, Source
+        Where alerts go, and where results come from.
+    committed : callable
+        Number of alerts that the consumer has committed.
     programs : sequence of Program
         Those on the way: when one has ended, nothing more will come.
     told : callable
@@ -109,9 +110,9 @@ class Stream:
     """
 
     topic: str
-    sink: KafkaSink
-    results: KafkaReader
-    progress: GroupProgress
+    sink: Sink
+    results: Source
+    committed: Callable[[], int]
     programs: Sequence[Program]
     told: Callable[[Tally], None]
     stop: threading.Event
@@ -167,7 +168,7 @@ class Stream:
             before = self.tally.done
             for message in self.results.poll(READ_LIMIT, READ_SECONDS):
                 self.tally.take(message)
-            self.tally.committed = self.progress.committed()
+            self.tally.committed = self.committed()
             if self.tally.done != before:
                 self._moved_at = time.monotonic()
             elif time.monotonic() - self._moved_at > STALL_SECONDS:
