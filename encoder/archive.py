@@ -1,8 +1,8 @@
 """Shards: alerts laid out for training, one NumPy archive for each chunk of at most 2,000.
 
-A shard is an uncompressed ``.npz`` with one array for each field of `Shard` and ``format = 1``. Pixels are native and
-in survey units, sky and noise are found as serving finds them (`broker.geometry`), so that a network learns from what
-it will be served.
+A shard is an uncompressed ``.npz`` with one array for each field of `Shard` and ``format = 1``. Pixels are
+native and in survey units, sky and noise are found as serving finds them (`broker.geometry`), so that a
+network learns from what it will be served.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,8 +30,8 @@ class Shard:
     Attributes
     ----------
     box : ndarray of float32, shape (n, 3, 64, 64)
-        Science, template, difference: native pixels in nJy (Rubin) or DN (ZTF), sky subtracted, NaN where there is
-        no data. The alert lies within half a pixel of (31.5, 31.5).
+        Science, template, difference: native pixels in nJy (Rubin) or DN (ZTF), sky subtracted, NaN where
+        there is no data. The alert lies within half a pixel of (31.5, 31.5).
     centre : ndarray of float32, shape (n, 2)
         (x, y) of the alert in the box.
     noise : ndarray of float32, shape (n, 3)
@@ -136,7 +136,7 @@ def _paste(box: Float32Array, stamp: Float32Array, row: int, column: int) -> Non
 
 
 def read_box(alert: Alert) -> Box:
-    """Read an alert's own stamps into a box; one that is null or cannot be read leaves NaN and a noise of 0."""
+    """Read an alert's own stamps into a box; one that cannot be read leaves NaN and a noise of 0."""
     cutouts: list[Cutout | None] = []
     for data in alert.cutouts:
         try:

@@ -1,7 +1,7 @@
 """Artefacts that pipelines mistake for transients, put into the three stamps in place.
 
-Amplitudes are in the noise of the science stamp. Each function takes the stamps (3, h, w) in the order of ROLES
-and what it needs of the visit.
+Amplitudes are in the noise of the science stamp. Each function takes the stamps (3, h, w) in the order of
+ROLES and what it needs of the visit.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 
 from broker.alert import Survey
+from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray
 
 SCIENCE, TEMPLATE, DIFFERENCE = 0, 1, 2
@@ -53,8 +54,8 @@ class Canvas:
 
     def grid(self) -> tuple[FloatArray, FloatArray]:
         """Columns and rows relative to the alert, each of shape (h, w)."""
-        y, x = np.indices(self.static.shape, dtype=np.float64)
-        return x - self.x, y - self.y
+        rows, columns = np.indices(self.static.shape)
+        return columns - self.x, rows - self.y
 
 
 def dipole(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -87,7 +88,7 @@ def rings(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def saturated(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Put a saturated star over the alert: a flat top, bleeding along columns, spikes and a ragged difference."""
+    """Put a saturated star over the alert: flat top, bleeding, spikes and a ragged difference."""
     x, y = canvas.grid()
     offset = canvas.sigma * rng.uniform(0, 6, 2) * rng.choice((-1, 1), 2)
     radius = np.hypot(x - offset[0], y - offset[1])
@@ -106,7 +107,7 @@ def saturated(canvas: Canvas, rng: np.random.Generator) -> None:
     ragged = gaussian_filter(rng.normal(size=x.shape), 0.8) * 3 * canvas.noise * rng.uniform(5, 30)
     canvas.stamps[DIFFERENCE] += ragged * np.exp(-0.5 * (radius / (1.3 * core)) ** 2)
     canvas.stamps[DIFFERENCE] += np.where(bleeds, canvas.noise * rng.normal(0, 25), 0.0)
-    if canvas.survey is Survey.ZTF and rng.uniform() < 0.7:  # noqa: PLR2004
+    if canvas.survey is Survey.ZTF and happens(0.7, rng):
         half = int(np.ceil(core * rng.uniform(0.8, 1.6)))
         square = (np.abs(x - offset[0]) <= half) & (np.abs(y - offset[1]) <= half)
         canvas.stamps[:, square] = np.nan
@@ -133,18 +134,19 @@ def trail(canvas: Canvas, rng: np.random.Generator) -> None:
     angle = rng.uniform(0, np.pi)
     along = np.cos(angle) * x + np.sin(angle) * y
     across = -np.sin(angle) * x + np.cos(angle) * y - rng.normal(0, 0.5)
-    width = canvas.sigma * (rng.uniform(1.0, 1.3) if rng.uniform() < 0.8 else rng.uniform(1.5, 3.0))  # noqa: PLR2004
+    wide = happens(0.2, rng)
+    width = canvas.sigma * (rng.uniform(1.5, 3.0) if wide else rng.uniform(1.0, 1.3))
     light = np.exp(-0.5 * (across / width) ** 2)
-    if rng.uniform() < 0.4:  # noqa: PLR2004
+    if happens(0.4, rng):
         half = canvas.sigma * rng.uniform(3, 9)
         light *= 1 / (1 + np.exp((np.abs(along) - half) / (0.6 * canvas.sigma)))
-    if rng.uniform() < 0.3:  # noqa: PLR2004 - a tumbling one glints
+    if happens(0.3, rng):  # a tumbling one glints
         light *= 1 + 0.8 * np.sin(along / canvas.sigma / rng.uniform(1, 4) + rng.uniform(0, 6))
     canvas.add(light * canvas.noise * 10 ** rng.uniform(0.3, 1.6))
 
 
 def ghost(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Add an out-of-focus reflection: the edge of a pupil or a smooth patch, larger than the stamp or nearly so."""
+    """Add an out-of-focus reflection: the edge of a pupil, or a patch as large as the stamp."""
     x, y = canvas.grid()
     radius = canvas.sigma * rng.uniform(6, 25)
     angle = rng.uniform(0, 2 * np.pi)
@@ -158,7 +160,8 @@ def ghost(canvas: Canvas, rng: np.random.Generator) -> None:
 def edge(canvas: Canvas, rng: np.random.Generator) -> None:
     """Let the detector end near the alert: no data beyond, and a bright or dark border in the difference."""
     x, y = canvas.grid()
-    angle = rng.integers(4) * np.pi / 2 + (rng.normal(0, 0.3) if rng.uniform() < 0.3 else 0.0)  # noqa: PLR2004
+    tilt = rng.normal(0, 0.3) if happens(0.3, rng) else 0.0
+    angle = rng.integers(4) * np.pi / 2 + tilt
     depth = np.cos(angle) * x + np.sin(angle) * y
     limit = canvas.sigma * rng.uniform(0.3, 3.0)
     border = np.exp(-0.5 * ((depth - limit) / rng.uniform(0.7, 1.5)) ** 2) * (depth < limit)
@@ -166,7 +169,7 @@ def edge(canvas: Canvas, rng: np.random.Generator) -> None:
     texture = 1 + 0.4 * gaussian_filter(rng.normal(size=x.shape), 1.0) * 3.5
     canvas.stamps[DIFFERENCE] += level * border * texture
     canvas.stamps[SCIENCE] += 0.7 * level * border * texture
-    beyond = np.nan if canvas.survey is Survey.ZTF or rng.uniform() < 0.5 else 0.0  # noqa: PLR2004
+    beyond = np.nan if canvas.survey is Survey.ZTF or happens(0.5, rng) else 0.0
     canvas.stamps[DIFFERENCE][depth > limit] = beyond
     canvas.stamps[SCIENCE][depth > limit] = beyond
 
@@ -175,7 +178,7 @@ def hot_pixels(canvas: Canvas, rng: np.random.Generator) -> None:
     """Light up one or a few pixels, or part of a column, sharper than the PSF."""
     light = np.zeros_like(canvas.static)
     row, column = round(canvas.y), round(canvas.x)
-    if rng.uniform() < 0.3:  # noqa: PLR2004
+    if happens(0.3, rng):
         low = int(rng.integers(0, row + 1))
         light[low:, column] = 1.0
         low_level, high_level = 0.3, 1.2
@@ -201,7 +204,7 @@ def template_artefact(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.x,
         canvas.y,
     )
-    (cosmic_ray if rng.uniform() < 0.5 else trail)(other, rng)  # noqa: PLR2004
+    (cosmic_ray if happens(0.5, rng) else trail)(other, rng)
     light = gaussian_filter(spoiled[SCIENCE], 0.4)
     canvas.stamps[TEMPLATE] += light
     canvas.stamps[DIFFERENCE] -= light

@@ -23,7 +23,8 @@ Z_GRID: FloatArray = np.arange(0.0, 3.21, 0.04)
 """Redshifts at which colours are tabulated."""
 
 EXTINCTION: FloatArray = np.array([4.81, 3.64, 2.70, 2.06, 1.58, 1.31])
-"""A_band / E(B-V) in the order of BANDS: Rubin's own coefficients (LSST MAF; Schlafly & Finkbeiner 2011 law)."""
+"""A_band / E(B-V) in the order of BANDS: Rubin's own coefficients (LSST MAF, after Schlafly & Finkbeiner
+2011)."""
 
 AB_ZERO_POINT_NJY = 31.4
 """AB magnitude of 1 nJy."""
@@ -39,7 +40,7 @@ def _bandpass(band: str) -> galsim.Bandpass:
 
 
 def _johnson_b() -> galsim.Bandpass:
-    # The luminosity functions are stated in B; a flat 395 to 490 nm has its effective wavelength (Bessell 1990).
+    # The luminosity functions are in B; a flat 395 to 490 nm has its effective wavelength (Bessell 1990).
     flat = galsim.LookupTable([395.0, 490.0], [1.0, 1.0], interpolant="linear")
     return galsim.Bandpass(flat, wave_type="nm").withZeropoint("AB")
 

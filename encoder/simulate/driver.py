@@ -1,6 +1,5 @@
 """Many alerts: one random stream for each object, whatever the number of processes."""
 
-import csv
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress, TimeRemainingColumn
+from rich.progress import Progress
 
 from broker.alert import BANDS, ROLES, Alert, Float32Array, Survey
 from broker.cutouts import Cutout, effective_fwhm
@@ -16,6 +15,7 @@ from broker.errors import SettingsError
 from broker.photometry import forced_template_flux, ps1_source_flux
 from encoder.archive import Shard, box_of, save_shard, stack
 from encoder.simulate.bogus import Artefact, draw_artefact
+from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray
 from encoder.simulate.exposures import Exposure, expose
 from encoder.simulate.photometry import NO_SOURCE, Ps1Source, known_bands, nearest_ps1_source, template_fluxes
@@ -25,7 +25,7 @@ from encoder.simulate.visits import Conditions, draw_conditions
 
 ALERTS_PER_SHARD = 1000
 SEEN, UNSEEN = 20.0, 3.0
-"""Signal-to-noise in the template above which a host gives its class, and below which an alert is hostless."""
+"""Signal-to-noise in the template above which a host gives its class, below which an alert is hostless."""
 
 HIDDEN_HOSTS = 0.4
 """Share of the hostless that have a host too faint to be seen."""
@@ -182,7 +182,7 @@ def _subject(
     if label == "bogus":
         artefact, bright = draw_artefact(rng)
         return artefact, bogus_scene(survey, bright, rng)
-    if label != "transient" or rng.uniform() < HIDDEN_HOSTS:
+    if label != "transient" or happens(HIDDEN_HOSTS, rng):
         return None, _host_scene(survey, label, conditions, rng)
     return None, draw_scene(label, survey, rng)
 
@@ -208,7 +208,7 @@ def template_significance(fluxes: FloatArray, half_light_radius: float, conditio
 def simulated_alerts(
     numbers: Sequence[int], seed: int, surveys: Sequence[Survey], classes: Sequence[str], visits: int = 1
 ) -> Iterator[SimulatedAlert]:
-    """Simulate objects by number: surveys and classes take turns, so every class is as frequent as any other."""
+    """Simulate objects by number: surveys and classes take turns, each as frequent as any other."""
     for number in numbers:
         survey = surveys[number % len(surveys)]
         label = classes[number // len(surveys) % len(classes)]
@@ -236,16 +236,18 @@ def _widths(alert: SimulatedAlert) -> tuple[float, float, float]:
     return science.fwhm, template.fwhm, science.fwhm
 
 
-def _write_chunk(
-    path: Path,
-    numbers: Sequence[int],
-    seed: int,
-    surveys: Sequence[Survey],
-    classes: Sequence[str],
-    visits: int,
-) -> int:
-    save_shard(path, to_shard(list(simulated_alerts(numbers, seed, surveys, classes, visits))))
-    return len(numbers)
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    seed: int
+    surveys: tuple[Survey, ...]
+    classes: tuple[str, ...]
+    visits: int
+
+    def write(self, path: Path, numbers: Sequence[int]) -> int:
+        """Simulate a run of objects into one shard; gives how many."""
+        alerts = simulated_alerts(numbers, self.seed, self.surveys, self.classes, self.visits)
+        save_shard(path, to_shard(list(alerts)))
+        return len(numbers)
 
 
 def simulate(
@@ -300,19 +302,20 @@ def simulate(
     per_shard = max(1, alerts_per_shard // visits)
     chunks = [range(start, min(start + per_shard, n)) for start in range(0, n, per_shard)]
     paths = [out_dir / f"simulated-{seed}-{k:05d}.npz" for k in range(len(chunks))]
-    columns = (*Progress.get_default_columns(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    recipe = _Recipe(seed, tuple(surveys), tuple(classes), visits)
+    with Progress(*Progress.get_default_columns()) as progress:
         task = progress.add_task(f"simulate {n} objects", total=n)
-        if processes == 1:
-            for path, numbers in zip(paths, chunks, strict=True):
-                progress.advance(task, _write_chunk(path, numbers, seed, surveys, classes, visits))
-            return paths
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context) as pool:
-            futures = [
-                pool.submit(_write_chunk, path, numbers, seed, surveys, classes, visits)
-                for path, numbers in zip(paths, chunks, strict=True)
-            ]
-            for future in as_completed(futures):
-                progress.advance(task, future.result())
+        for done in _written(recipe, list(zip(paths, chunks, strict=True)), processes):
+            progress.advance(task, done)
     return paths
+
+
+def _written(recipe: _Recipe, parts: Sequence[tuple[Path, Sequence[int]]], processes: int) -> Iterator[int]:
+    """Write every shard; yields how many objects each had as they are done."""
+    if processes == 1:
+        yield from (recipe.write(path, numbers) for path, numbers in parts)
+        return
+    # Spawned, not forked: the caller may hold torch's threads.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(recipe.write, path, numbers) for path, numbers in parts]
+        yield from (future.result() for future in as_completed(futures))

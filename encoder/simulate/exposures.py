@@ -9,6 +9,7 @@ from scipy.ndimage import convolve1d
 
 from broker.alert import BANDS, Survey
 from encoder.simulate.bogus import DIFFERENCE, SCIENCE, TEMPLATE, Artefact, Canvas
+from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray
 from encoder.simulate.optics import Psf
 from encoder.simulate.photometry import forced_flux
@@ -22,14 +23,17 @@ RUBIN_SNR_INDEX = 1.6
 """Rubin's detections above a signal-to-noise s fall as s to the minus this."""
 
 ZTF_SNR = (35.0, 1.3)
-"""Median and scatter (natural logarithm) of the signal-to-noise of ZTF's public alerts against the noise in their own
-stamps: its stream is thinned by scores and by two detections."""
+"""Median and scatter (natural logarithm) of the signal-to-noise of ZTF's public alerts against the noise in
+their own stamps: its stream is thinned by scores and by two detections."""
 
 NEGATIVE_SHARE = {"star": 0.5, "nucleus": 0.5, "supernova": 0.0}
 """Variables fade as often as they brighten."""
 
 FORCED_REACH = 5.0
 """Arcsec: extended light centred farther away adds nothing to a forced point source."""
+
+MASKED_STAR_SHARE = 0.12
+"""Of ZTF stamps; with detector edges 14 % of real ones have pixels without data."""
 
 REGISTRATION = 0.04
 """Pixels: error of the template's place in a good subtraction, per axis."""
@@ -126,7 +130,7 @@ def _is_in_reach(conditions: Conditions, x: float, y: float) -> bool:
 
 
 def _model(scene: Scene, conditions: Conditions, psf: Psf) -> FloatArray:
-    """Static sky through a PSF, in survey units: all extended light in one draw."""
+    """Draw the static sky through a PSF, in survey units: all extended light at once."""
     image = np.zeros(conditions.frame.shape)
     _add_extended(image, scene.extended, conditions, psf)
     for p in scene.points:
@@ -152,9 +156,10 @@ def _add_extended(
 
 
 def _forced_template(scene: Scene, conditions: Conditions) -> tuple[FloatArray, FloatArray]:
-    """Static sky in the template, and what a forced point source measures there per band (nJy, without noise).
+    """Draw the static sky in the template, and measure it there.
 
-    Each part near the position is drawn once, with unit flux, and serves all bands.
+    Returns the image, and the flux of a forced point source per band (nJy, without noise). Each part near the
+    position is drawn once, with unit flux, and serves all bands.
     """
     shape, psf, band = conditions.frame.shape, conditions.template_psf, conditions.band
     point = _point(psf, conditions)
@@ -190,7 +195,7 @@ def _source(
     artefact: Artefact | None,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, float]:
-    """Changed light at the position in the science exposure, and the error of its PSF flux (survey units)."""
+    """Draw the changed light at the position; also the error of its PSF flux, in survey units."""
     psf, frame = conditions.science_psf, conditions.frame
     local = float(science_model[round(frame.y), round(frame.x)])
     variance = (
@@ -207,7 +212,7 @@ def _source(
             float(scene.host_fluxes[conditions.band]) * conditions.unit * (0.8 if kind == "star" else 0.3)
         )
         flux = -min(flux, available) if available > 4 * error else flux
-    # The position is the measured centroid: its error falls with the signal-to-noise (King 1983, PASP 95, 163).
+    # The position is the measured centroid; its error falls with the signal-to-noise (King 1983).
     wobble = psf.fwhm / psf.pixel_scale / 2.35 / max(snr, 1.0)
     dx, dy = rng.normal(0, wobble, 2)
     return flux * psf.draw(frame.shape, frame.x + dx, frame.y + dy), error
@@ -226,7 +231,7 @@ def _significance(survey: Survey, rng: np.random.Generator) -> float:
 def _registration_residual(
     model: FloatArray, source_peak: float, conditions: Conditions, rng: np.random.Generator
 ) -> FloatArray:
-    """What a good subtraction leaves of the static sky: a small shift, a small error of the kernel."""
+    """Leave what a good subtraction leaves of the static sky: a small shift, a small error of scale."""
     gy, gx = np.gradient(model)
     dx, dy = rng.normal(0, REGISTRATION, 2)
     residual = dx * gx + dy * gy + model * rng.normal(0, 0.003)
@@ -280,12 +285,12 @@ def _variance(conditions: Conditions, science: FloatArray, template: FloatArray)
 def _spoil(stamps: FloatArray, conditions: Conditions, rng: np.random.Generator) -> None:
     """Take away what surveys have no data for: masked bright stars, ends of the template's coverage."""
     height, width = conditions.frame.shape
-    if conditions.survey is Survey.ZTF and rng.uniform() < 0.10:  # noqa: PLR2004 - 14 % of real stamps have NaN
+    if conditions.survey is Survey.ZTF and happens(MASKED_STAR_SHARE, rng):
         half = int(rng.integers(4, 12))
         row, column = int(rng.integers(height)), int(rng.integers(width))
         if np.hypot(row - conditions.frame.y, column - conditions.frame.x) > 1.5 * half + 3:
             stamps[:, max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1] = np.nan
-    if rng.uniform() < 0.03:  # noqa: PLR2004
+    if happens(0.03, rng):
         angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.5) * width
         y, x = np.indices((height, width))
         beyond = np.cos(angle) * (x - conditions.frame.x) + np.sin(angle) * (y - conditions.frame.y) > depth

@@ -33,8 +33,8 @@ def _moffat(beta: float) -> galsim.GSObject:
 
 @lru_cache(maxsize=4)
 def _pixel(scale: float) -> galsim.GSObject:
-    # A twentieth of a pixel of charge diffusion: far less than real, but without it GalSim warns that both the pixel
-    # and the truncated PSF end in edges, which no image here is sharp enough to show.
+    # A twentieth of a pixel of charge diffusion: far less than real, but without it GalSim warns that both
+    # the pixel and the truncated PSF end in edges, which no image here is sharp enough to show.
     diffusion = galsim.Gaussian(sigma=0.05 * scale, gsparams=GSPARAMS)
     return galsim.Convolve(galsim.Pixel(scale, gsparams=GSPARAMS), diffusion)
 
@@ -73,7 +73,7 @@ class Psf:
     def draw_seen(
         self, light: galsim.GSObject | None, shape: tuple[int, int], x: float, y: float
     ) -> FloatArray:
-        """Draw light through the PSF with its origin at the 0-based pixel (x, y); None is a point of unit flux."""
+        """Draw light through the PSF, its origin at the 0-based pixel (x, y); None is a unit point."""
         height, width = shape
         parts = [self.profile, _pixel(self.pixel_scale), *([] if light is None else [light])]
         image = galsim.Convolve(parts, real_space=False).drawImage(
@@ -99,7 +99,7 @@ class Psf:
 
     @cached_property
     def table(self) -> FloatArray:
-        """Unit point source on a grid `OVERSAMPLING` times finer, each value integrated over a native pixel."""
+        """Unit point source on an `OVERSAMPLING` times finer grid, integrated over native pixels."""
         fine = TABLE_SIDE * OVERSAMPLING
         image = self.profile.drawImage(
             nx=fine, ny=fine, scale=self.pixel_scale / OVERSAMPLING, method="no_pixel", dtype=np.float64

@@ -15,8 +15,8 @@ from encoder.simulate.scenes import Scene
 from encoder.simulate.visits import LSST_SKY_NOISE, Conditions
 
 NO_HISTORY, OWN_BAND_ONLY, ALL_BANDS = 0.10, 0.42, 0.18
-"""Shares of alerts with no known template flux, that of their own band alone, of all bands; others have a random
-subset. Early alerts have little history; the real sample (schema 9.0) has one band each."""
+"""Shares of alerts with no known template flux, that of their own band alone, of all bands; others have a
+random subset. Early alerts have little history; the real sample (schema 9.0) has one band each."""
 
 PS1_LIMITS = {"g": 23.3, "r": 23.2, "i": 23.1, "z": 22.3}
 """Five sigma of the stacks (Chambers et al. 2016, arXiv:1612.05560)."""
@@ -43,7 +43,7 @@ def forced_flux(image: FloatArray, psf: FloatArray) -> float:
 
 
 def known_bands(band: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Bands in which the packet's own entry and its history know the template flux; the alert's own is first."""
+    """Bands in which the packet and its history know the template flux; the alert's own is first."""
     u = rng.uniform()
     if u < NO_HISTORY:
         return ()
@@ -58,7 +58,7 @@ def known_bands(band: int, rng: np.random.Generator) -> tuple[int, ...]:
 def template_fluxes(
     noiseless: FloatArray, conditions: Conditions, psf: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Forced template flux per band with its noise, nJy.
+    """Add noise and calibration errors to forced template fluxes, nJy.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def template_fluxes(
 
 @dataclass(frozen=True, slots=True)
 class Ps1Source:
-    """The nearest PS1 source: AB magnitudes in g, r, i, z (-999 where unknown) and distance in arcsec (-999: none)."""
+    """The nearest PS1 source: AB magnitudes in g, r, i, z and distance in arcsec; -999 where unknown."""
 
     magnitudes: tuple[float, ...]
     distance: float

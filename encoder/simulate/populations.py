@@ -20,7 +20,8 @@ from encoder.simulate.colours import (
 )
 
 CLASSES = ("disk", "bulge", "star", "edge_on", "merger", "transient", "bogus")
-"""``transient``: nothing in the template; ``star``: a variable one; the galaxies carry a transient or variable."""
+"""``transient``: nothing in the template; ``star``: a variable one; galaxies carry a transient or
+variable."""
 
 GALAXIES = ("disk", "bulge", "edge_on", "merger")
 
@@ -35,13 +36,13 @@ HOST_MAGNITUDES = {Survey.LSST: (17.0, 25.5), Survey.ZTF: (13.5, 21.0)}
 STAR_MAGNITUDES = {Survey.LSST: (16.5, 23.5), Survey.ZTF: (13.0, 20.8)}
 
 HOST_SLOPE, STAR_SLOPE = 0.05, 0.10
-"""d log N / dm of what alerts are about. Galaxy counts rise by 0.3 to 0.4 dex a magnitude, the chance of hosting a
-transient that is seen falls with the light to the power 0.6 to 0.8 (rates per mass of Li et al. 2011, MNRAS 412,
-1473; fainter hosts are farther away). Stars: as observed in both streams."""
+"""d log N / dm of what alerts are about. Galaxy counts rise by 0.3 to 0.4 dex a magnitude, the chance of
+hosting a transient that is seen falls with the light to the power 0.6 to 0.8 (rates per mass of Li et al.
+2011, MNRAS 412, 1473; fainter hosts are farther away). Stars: as observed in both streams."""
 
-# Schechter functions in rest-frame B (AB, H0 = 70) by CWW type, rounded from Zucca et al. 2006 (A&A 455, 879) and
-# Faber et al. 2007 (ApJ 665, 265): M* at z = 0, brightening per unit z (up to 1), slope, density (1e-3 Mpc^-3) and
-# its change in dex per unit z.
+# Schechter functions in rest-frame B (AB, H0 = 70) by CWW type, rounded from Zucca et al. 2006 (A&A 455, 879)
+# and Faber et al. 2007 (ApJ 665, 265): M* at z = 0, brightening per unit z (up to 1), slope, density (1e-3
+# Mpc^-3) and its change in dex per unit z.
 _SCHECHTER = {
     "E": (-20.4, 1.1, -0.5, 1.6, -0.3),
     "Sbc": (-20.5, 1.1, -0.9, 1.6, 0.0),
@@ -89,7 +90,7 @@ class Galaxy:
 
 @lru_cache(maxsize=1)
 def distances() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Distance modulus, kpc per arcsec and dV/dz (relative) on `Z_GRID`; the first cell stands at z = 0.005."""
+    """Distance modulus, kpc per arcsec and relative dV/dz on `Z_GRID`; its first cell is at z = 0.005."""
     z = np.maximum(Z_GRID, 0.005)
     fine = np.linspace(0.0, z[-1], 4001)
     inverse = 1.0 / np.sqrt(MATTER * (1 + fine) ** 3 + 1 - MATTER)
@@ -108,7 +109,7 @@ def _schechter(magnitude: FloatArray, name: str) -> FloatArray:
 
 
 def redshift_and_type(magnitude: float, band: int) -> FloatArray:
-    """Relative number of galaxies of an apparent magnitude, shape (4, len(Z_GRID)): by spectral type and redshift."""
+    """Relative number of galaxies of an apparent magnitude by spectral type and redshift, (4, n_z)."""
     modulus, _, volume = distances()
     table = magnitude_table()[:, :, band]
     rest_b = magnitude - modulus[None, :] - table

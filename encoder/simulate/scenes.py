@@ -1,7 +1,7 @@
 """What stands around an alert's position: its host or star, and the field.
 
-Positions are in arcsec from the alert's position, x along columns and y along rows; fluxes are in nJy per band,
-already behind Galactic dust.
+Positions are in arcsec from the alert's position, x along columns and y along rows; fluxes are in nJy per
+band, already behind Galactic dust.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import galsim
 import numpy as np
 
 from broker.alert import Survey
+from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray, galaxy_magnitudes, magnitude_to_njy, redden, star_colours
 from encoder.simulate.optics import GSPARAMS
 from encoder.simulate.populations import (
@@ -41,7 +42,7 @@ HOST_DRAWS = 60
 
 BLUE_KNOTS = 3.0
 NUCLEAR_SHARE = 0.35
-"""Of alerts on galaxies: active nuclei and tidal disruptions; the rest follow the host's light as supernovae do."""
+"""Of alerts on galaxies: active nuclei and tidal disruptions; the rest follow the host's light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class _Orientation:
     angle: float
 
     def place(self, profile: galsim.GSObject, half_light_radius: float) -> galsim.GSObject:
-        """Unit profile scaled to a half-light radius along the major axis and turned."""
+        """Scale a unit profile to a half-light radius along the major axis, flatten and turn it."""
         scaled = profile.dilate(half_light_radius * np.sqrt(self.axis_ratio))
         return scaled.shear(q=self.axis_ratio, beta=self.angle * galsim.radians)
 
@@ -203,7 +204,7 @@ def bogus_scene(survey: Survey, bright: bool, rng: np.random.Generator) -> Scene
 
 
 def hidden(scene: Scene) -> Scene:
-    """Call a galaxy's alert hostless, because the host is too faint to be seen; its redshift is nobody's to know."""
+    """Call a galaxy's alert hostless: the host is too faint to be seen, its redshift nobody's to know."""
     return replace(scene, label="transient", redshift=np.nan)
 
 
@@ -224,7 +225,7 @@ def _host(
 def _galaxy_scene(label: str, galaxy: Galaxy, survey: Survey, ebv: float, rng: np.random.Generator) -> Scene:
     build = {"merger": _merger, "edge_on": _edge_on}.get(label, _disk_and_bulge)
     extended, points, orientation = build(galaxy, survey, rng)
-    nuclear = bool(rng.uniform() < NUCLEAR_SHARE)
+    nuclear = happens(NUCLEAR_SHARE, rng)
     dx, dy = (0.0, 0.0) if nuclear else _offset(galaxy, orientation, REACH[survey], rng)
     fluxes = redden(galaxy.fluxes, ebv)
     host = tuple(Component(c.profile, redden(c.fluxes, ebv), c.x + dx, c.y + dy) for c in extended)
@@ -281,7 +282,7 @@ def _disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) ->
     bars: list[galsim.GSObject] = []
     if not early and size > (0.55 if survey is Survey.LSST else 1.5):
         knots, disk = _knots(galaxy, disk, orientation, rng)
-        if rng.uniform() < 0.3:  # noqa: PLR2004 - barred share in the optical (Masters et al. 2011)
+        if happens(0.3, rng):  # barred share in the optical (Masters et al. 2011)
             bar = _Orientation(0.3, orientation.angle + float(rng.uniform(-0.6, 0.6)))
             bars = [0.18 * bar.place(_sersic(0.7), 0.35 * size)]
     profile = orientation.place(_disk_profile(size, survey, rng) if not early else _sersic(1.0), size)
@@ -298,7 +299,7 @@ def _disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) ->
 
 def _disk_profile(size: float, survey: Survey, rng: np.random.Generator) -> galsim.GSObject:
     resolved = size > (0.8 if survey is Survey.LSST else 2.2)
-    if not resolved or rng.uniform() < 0.35:  # noqa: PLR2004
+    if not resolved or happens(0.35, rng):
         return _sersic(1.0)
     return _spiral(
         int(rng.choice((2, 2, 2, 3, 4))),
@@ -360,11 +361,9 @@ def _knots(
     return [PointSource(light * w, x, y) for w, (x, y) in zip(weights, places, strict=True)], disk - light
 
 
-def _star_fluxes(
-    magnitude: float, survey: Survey, ebv: float, rng: np.random.Generator, extra_red: float = 0.0
-) -> FloatArray:
+def _star_fluxes(magnitude: float, survey: Survey, ebv: float, rng: np.random.Generator) -> FloatArray:
     # Disk and halo dwarfs: a blue peak at the turnoff and a red one of M dwarfs.
-    blue = rng.uniform() < 0.55 - extra_red  # noqa: PLR2004
+    blue = happens(0.55, rng)
     colour = float(np.clip(rng.normal(0.15, 0.08) if blue else rng.normal(0.9, 0.4), -0.1, 2.0))
     magnitudes = star_colours(colour)
     return redden(magnitude_to_njy(magnitudes - magnitudes[REFERENCE_BAND[survey]] + magnitude), ebv)

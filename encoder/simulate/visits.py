@@ -6,6 +6,7 @@ import numpy as np
 
 from broker.alert import BANDS, Survey
 from broker.geometry import NATIVE_SCALE, ZTF_HALF_SIDE
+from encoder.simulate.chance import happens
 from encoder.simulate.colours import AB_ZERO_POINT_NJY, FloatArray
 from encoder.simulate.optics import MOFFAT_BETAS, Psf
 
@@ -16,8 +17,8 @@ BAND_SHARES = {
 """Visits per band: Rubin's baseline cadence (PSTN-053), ZTF's public surveys and partnership i."""
 
 LSST_SKY_NOISE: FloatArray = np.array([32.0, 14.0, 21.0, 32.0, 56.0, 125.0])
-"""nJy per 0.2 arcsec pixel, one visit at zenith: m5 = 23.8, 24.8, 24.4, 23.9, 23.3, 22.4 (SMTN-002, rounded) in the
-noise pixels of 0.8 arcsec seeing."""
+"""nJy per 0.2 arcsec pixel, one visit at zenith: m5 = 23.8, 24.8, 24.4, 23.9, 23.3, 22.4 (SMTN-002, rounded)
+in the noise pixels of 0.8 arcsec seeing."""
 
 LSST_ELECTRONS: FloatArray = np.array([0.4, 2.1, 1.8, 1.5, 0.95, 0.42])
 """Per nJy in 30 s: zero points of 26.5, 28.3, 28.1, 27.9, 27.4, 26.5 for one electron a second (SMTN-002)."""
@@ -101,7 +102,7 @@ def draw_conditions(survey: Survey, rng: np.random.Generator) -> Conditions:
 def _lsst(rng: np.random.Generator) -> Conditions:
     band = int(rng.choice(len(BANDS), p=BAND_SHARES[Survey.LSST]))
     # A quarter as deep as the precursor and deep-drilling visits that are in the stream, too.
-    deep = rng.uniform() < 0.25  # noqa: PLR2004
+    deep = happens(0.25, rng)
     depth = float(10 ** (rng.normal(-0.55, 0.15) if deep else rng.normal(0.05, 0.1)))
     noise = float(LSST_SKY_NOISE[band]) * depth
     share = float(np.clip(rng.lognormal(np.log(0.35 if deep else 0.2), 0.35), 0.08, 0.8))
@@ -122,8 +123,8 @@ def _lsst(rng: np.random.Generator) -> Conditions:
 
 
 def _lsst_frame(rng: np.random.Generator) -> Frame:
-    """Squares of max(30, bounding box) pixels; three quarters of the real ones have 30."""
-    side = 30 if rng.uniform() < 0.76 else min(31 + int(rng.exponential(9.0)), LSST_LARGEST_STAMP)  # noqa: PLR2004
+    """Draw a square of max(30, bounding box) pixels; three quarters of the real ones have 30."""
+    side = 30 if happens(0.76, rng) else min(31 + int(rng.exponential(9.0)), LSST_LARGEST_STAMP)
     x, y = (side - 1) / 2 + rng.uniform(-0.5, 0.5, 2)
     return Frame((side, side), float(x), float(y))
 
@@ -151,9 +152,9 @@ def _ztf_frame(rng: np.random.Generator) -> Frame:
     """31 px to each side of the pixel nearest to the alert, less where the detector ends."""
     limits = np.array(ZTF_DETECTOR)
     position = rng.uniform(60, limits - 60)
-    if rng.uniform() < 0.02:  # noqa: PLR2004 - a little above the share in the public stream
+    if happens(0.02, rng):  # a little above the share in the public stream
         axis, distance = int(rng.integers(2)), float(rng.uniform(8, 30))
-        position[axis] = distance if rng.uniform() < 0.5 else limits[axis] - distance  # noqa: PLR2004
+        position[axis] = distance if happens(0.5, rng) else limits[axis] - distance
     nearest = np.rint(position).astype(int)
     low = np.maximum(nearest - ZTF_HALF_SIDE, 0)
     high = np.minimum(nearest + ZTF_HALF_SIDE + 1, limits)
