@@ -118,7 +118,9 @@ def read_header(value: bytes) -> Header:
     except DatumError as error:
         raise ContainerError(f"the container's header cannot be read: {error.detail}") from None
     if "avro.schema" not in metadata:
-        raise ContainerError(f"the container names no schema (avro.schema), only {', '.join(metadata) or 'nothing'}")
+        raise ContainerError(
+            f"the container names no schema (avro.schema), only {', '.join(metadata) or 'nothing'}"
+        )
     try:
         schema = json.loads(metadata["avro.schema"])
         fingerprint = schemas.fingerprint(schema)
@@ -268,7 +270,10 @@ def _header_without_codec(header: Header) -> bytes:
         return header.raw
     entries = {**header.metadata, "avro.codec": b"null"}
     packed = (
-        part for name, content in entries.items() for raw in (name.encode(), content) for part in (_varint(len(raw)), raw)
+        part
+        for name, content in entries.items()
+        for raw in (name.encode(), content)
+        for part in (_varint(len(raw)), raw)
     )
     return b"".join((CONTAINER_MAGIC, _varint(len(entries)), *packed, _varint(0)))
 

@@ -107,7 +107,9 @@ class _FormReader:
         # The tail is a chain of bytes only where the stamps are the last fields themselves.
         self._leading: Walker | None = None
         if validate == "off" and set(self._last_three) == set(self._stamps):
-            tops = {path.partition(".")[0].removesuffix("[]") for path in self._walker.paths} - set(self._stamps)
+            tops = {path.partition(".")[0].removesuffix("[]") for path in self._walker.paths} - set(
+                self._stamps
+            )
             self._leading = compile_walker(schema, wanted, max(tops, key=names.index, default=names[0]))
 
     def walk(self, datum: bytes | memoryview, schema_id: int | None) -> Packet:

@@ -126,7 +126,9 @@ class Block:
     def ended(self, at: int) -> None:
         """Take note of where the items ended, which must be where the block said."""
         if self._stated_end is not None and at != self._stated_end:
-            raise _broken(self._path, self.at, f"a block said it ends at byte {self._stated_end}, it ends at {at}")
+            raise _broken(
+                self._path, self.at, f"a block said it ends at byte {self._stated_end}, it ends at {at}"
+            )
         self.after = at
 
 
@@ -157,7 +159,9 @@ def blocks(data: memoryview, at: int, path: str, least: int) -> Iterator[Block]:
                 raise _broken(path, at, f"a block said it has {size} bytes, {len(data) - after} remain")
             count, stated_end = -count, after + size
         if count * least > len(data) - after:
-            raise _broken(path, at, f"found {count} items of {least} bytes or more, {len(data) - after} bytes remain")
+            raise _broken(
+                path, at, f"found {count} items of {least} bytes or more, {len(data) - after} bytes remain"
+            )
         block = Block(after, count, stated_end, path)
         yield block
         if count == 0:

@@ -4,7 +4,7 @@ Where no value's length depends on another's content, Avro's binary encoding is 
 language, so the regular expression engine of the standard library can check a record of a
 hundred fields in one call: about 20 ns a field, where Python code takes 60 ns and more.
 The patterns match a subset of what is legal (strings are ASCII of at most `LONGEST_STRING`
-bytes, union indices take one byte), never anything that is not: what they do not match is
+bytes with the shortest length, union indices take one byte), never anything that is not: what they do not match is
 left to `broker.avro.exact`, which decides.
 
 Quantifiers are possessive and alternatives exclude each other by their first bytes, so a
@@ -23,7 +23,9 @@ from broker.avro.types import Enumeration, Fixed, Primitive, Record, Type, Union
 LONGEST_STRING = 127
 """Longest string a pattern matches, in bytes; ZTF's archive paths have 94."""
 
-_LONGEST_UNION = 63
+_ONE_BYTE = 63
+"""Largest number that a zigzag varint of one byte holds."""
+
 _VARINT_LONG = rb"[\x80-\xff]{0,8}+(?:[\x00-\x7f]|[\x80-\xff][\x00\x01])"
 _VARINT_INT = rb"[\x80-\xff]{0,3}+(?:[\x00-\x7f]|[\x80-\xff][\x00-\x0f])"
 _FLOAT = struct.Struct("<f")
@@ -111,7 +113,7 @@ def is_regular(node: Type) -> bool:
         case Record(fields=fields):
             return all(is_regular(kind) for _, kind in fields)
         case Union(branches=branches):
-            return len(branches) <= _LONGEST_UNION and all(is_regular(branch) for branch in branches)
+            return len(branches) <= _ONE_BYTE and all(is_regular(branch) for branch in branches)
         case _:
             return isinstance(node, Fixed)
 

@@ -4,12 +4,12 @@ import functools
 import io
 import time
 from collections.abc import Callable
-from typing import Any
 
 import fastavro
 
 import schemas
-from broker.alert import Alert, Enrichment, Redshift, Rejected
+from broker.alert import Alert, Enrichment, Rejected
+from broker.avro.encoding import encode_enrichment
 from broker.avro.frame import frame
 
 Clock = Callable[[], int]
@@ -27,7 +27,6 @@ class EnrichedSerializer:
 
     def __init__(self, clock: Clock = time.time_ns) -> None:
         self._clock = clock
-        self._schema = fastavro.parse_schema(_field_type(schemas.load(_name(schemas.INPUT_FORMS[0])), "enrichment"))
 
     def __call__(self, alert: Alert, enrichment: Enrichment) -> bytes:
         """Serialize an enriched alert.
@@ -47,11 +46,8 @@ class EnrichedSerializer:
         LookupError
             If `alert.form` is no form of the bundle.
         """
-        out = io.BytesIO()
-        out.write(_enriched_frame(alert.form))
-        fastavro.schemaless_writer(out, self._schema, _enrichment(alert, enrichment, self._clock() // 1000))
-        out.write(alert.datum)
-        return out.getvalue()
+        attached = encode_enrichment(alert, enrichment, self._clock() // 1000)
+        return b"".join((_enriched_frame(alert.form), attached, alert.datum))
 
     def fingerprint(self, form: str) -> str:
         """Give the fingerprint of the schema that goes out for a form: header ``schema-fingerprint``."""
@@ -124,57 +120,6 @@ def _enriched_frame(form: str) -> bytes:
     schema_id = schemas.entry(_name(form)).schema_id
     assert schema_id is not None
     return frame(schema_id)
-
-
-def _field_type(schema: dict[str, Any], name: str) -> Any:
-    return next(field["type"] for field in schema["fields"] if field["name"] == name)
-
-
-def _enrichment(alert: Alert, enrichment: Enrichment, micros: int) -> dict[str, Any]:
-    seen, model = enrichment.seen, enrichment.model
-    return {
-        "survey": alert.survey.value,
-        "alert_id": alert.alert_id,
-        "object_id": alert.object_id,
-        "ra": alert.ra,
-        "dec": alert.dec,
-        "mjd": alert.mjd,
-        "enriched_at": micros,
-        "model": {"name": model.name, "version": model.version, "weights_digest": model.digest},
-        "seen": {
-            "size": seen.size,
-            "pixel_scale": seen.pixel_scale,
-            "band": seen.band,
-            "psf_fwhm": seen.psf_fwhm,
-            "valid_fraction": seen.valid_fraction.tolist(),
-        },
-        "bands_used": enrichment.bands_used,
-        "embedding": None if enrichment.embedding is None else enrichment.embedding.tolist(),
-        "morphology_classes": enrichment.morphology_classes,
-        "morphology": None if enrichment.morphology is None else enrichment.morphology.tolist(),
-        "morphology_top": enrichment.top_class,
-        "photoz": None if enrichment.redshift is None else _photoz(enrichment.redshift),
-        "anomaly": enrichment.anomaly,
-        "anomaly_interesting": enrichment.anomaly_interesting,
-        "anomaly_artefact": enrichment.anomaly_artefact,
-        "heads": [
-            {"name": head.name, "digest": head.digest, "labels": head.labels, "values": head.values.tolist()}
-            for head in enrichment.heads
-        ],
-        "flags": enrichment.flags,
-    }
-
-
-def _photoz(redshift: Redshift) -> dict[str, Any]:
-    return {
-        "z_min": redshift.z_min,
-        "z_max": redshift.z_max,
-        "pdf": redshift.pdf.tolist(),
-        "point": redshift.point,
-        "low": redshift.low,
-        "high": redshift.high,
-        "source": redshift.source,
-    }
 
 
 def _text(text: str) -> str:

@@ -5,7 +5,16 @@ from typing import Any, TypeAlias
 
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 
-_FIXED_SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
+_FIXED_SIZES = {
+    "null": 0,
+    "boolean": 1,
+    "int": 1,
+    "long": 1,
+    "float": 4,
+    "double": 8,
+    "bytes": 1,
+    "string": 1,
+}
 _TIMESTAMPS = {"timestamp-millis", "timestamp-micros"}
 
 
@@ -130,7 +139,9 @@ class _Resolver:
         elif schema["type"] == "fixed":
             node = Fixed(int(schema["size"]))
         else:
-            node = Record(tuple((field["name"], self.resolve(field["type"], inner)) for field in schema["fields"]))
+            node = Record(
+                tuple((field["name"], self.resolve(field["type"], inner)) for field in schema["fields"])
+            )
         self._named[name] = node
         return node
 

@@ -159,7 +159,9 @@ def _steps(
 
 def _irregular(name: str, node: Type, wanted: frozenset[str], reader: ExactReader) -> _Step:
     branches = node.branches if isinstance(node, Union) else (node,)
-    arrays = [i for i, branch in enumerate(branches) if isinstance(branch, Array) and is_regular(branch.items)]
+    arrays = [
+        i for i, branch in enumerate(branches) if isinstance(branch, Array) and is_regular(branch.items)
+    ]
     if arrays and all(i in arrays or branch == Primitive("null") for i, branch in enumerate(branches)):
         return _History(name, node, wanted, reader)
     if set(branches) == {Primitive("null"), Primitive("bytes")}:
@@ -170,7 +172,9 @@ def _irregular(name: str, node: Type, wanted: frozenset[str], reader: ExactReade
 class _Run:
     """Fields that follow each other and are matched at once."""
 
-    def __init__(self, fields: Sequence[tuple[str, Type]], wanted: frozenset[str], reader: ExactReader) -> None:
+    def __init__(
+        self, fields: Sequence[tuple[str, Type]], wanted: frozenset[str], reader: ExactReader
+    ) -> None:
         self._fields = tuple(fields)
         self._pattern = Pattern(fields, wanted)
         self._reader = reader
