@@ -22,6 +22,9 @@ ZTF_BAND_SHARES = (0.0, 0.45, 0.5, 0.05, 0.0, 0.0)
 ZTF_ELECTRONS = 6.2
 """Per DN (Bellm et al. 2019, PASP 131, 018002)."""
 
+MEDIAN_SEEING = {Survey.LSST: 0.82, Survey.ZTF: 2.1}
+"""FWHM in arcsec; by their effective areas, as surveys state seeing, these are a fifth wider."""
+
 PIXEL_SCALE = {Survey.LSST: 0.2, Survey.ZTF: 1.01}
 ZTF_SIDE = 63
 LSST_SIDES = (30, 30, 30, 30, 34, 40, 52)
@@ -74,8 +77,9 @@ class Conditions:
     @classmethod
     def draw(cls, survey: Survey, rng: np.random.Generator) -> Self:
         """Draw a visit of a survey."""
-        median = 0.92 if survey is Survey.LSST else 2.1
-        science, template = (Seeing(float(median * np.exp(rng.normal(0, s)))) for s in (0.16, 0.1))
+        science, template = (
+            Seeing(float(MEDIAN_SEEING[survey] * np.exp(rng.normal(0, s)))) for s in (0.16, 0.1)
+        )
         if survey is Survey.LSST:
             band, side = int(rng.choice(len(BANDS), p=LSST_BAND_SHARES)), int(rng.choice(LSST_SIDES))
             depth = float(np.exp(rng.normal(0, 0.15)))
