@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from broker.alert import Message, Outcome, Record, Rejected
-from broker.metrics import Metrics, is_partial
+from broker.flags import is_partial
+from broker.metrics import Metrics
 from broker.probes import Health
 
 LAG_SECONDS = 5.0
@@ -90,7 +91,7 @@ class Summary:
                 self.rejected[outcome.reason.value] += 1
             else:
                 self.enriched += 1
-                self.partial += is_partial(outcome)
+                self.partial += is_partial(outcome.enrichment.flags)
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(self.rejected.items()))

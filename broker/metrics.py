@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from broker.alert import Enriched, ModelIdentity, Outcome, Rejected
 from broker.errors import Reason
+from broker.flags import is_partial
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -23,14 +24,6 @@ AGE_BUCKETS = (1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 1200.0, 3600.0, 8
 
 UNIX_EPOCH_MJD = 40587.0
 SECONDS_PER_DAY = 86400.0
-
-PARTIAL = ("cutout_null", "cutout_unreadable")
-"""Flags, before their colon, that make an enriched alert a partial one."""
-
-
-def is_partial(outcome: Enriched) -> bool:
-    """Whether a stamp was missing or unreadable."""
-    return any(flag.split(":")[0] in PARTIAL for flag in outcome.enrichment.flags)
 
 
 class Metrics:
@@ -51,7 +44,7 @@ class Metrics:
         )
         self._enriched = Counter(
             "nightjar_alerts_enriched_total",
-            "Alerts enriched, whole or partial (a stamp missing or unreadable).",
+            "Alerts enriched, whole or partial (something of the enrichment is missing).",
             ["survey", "kind"],
             registry=registry,
         )
@@ -112,7 +105,7 @@ class Metrics:
                     self._count(outcome)
 
     def _count(self, outcome: Enriched) -> None:
-        kind = "partial" if is_partial(outcome) else "whole"
+        kind = "partial" if is_partial(outcome.enrichment.flags) else "whole"
         self._enriched.labels(outcome.alert.survey.value, kind).inc()
         for flag in outcome.enrichment.flags:
             self._flags.labels(flag).inc()

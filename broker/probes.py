@@ -89,7 +89,7 @@ class Probes:
             ) from error
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.5,), name="probes", daemon=True
+            target=self._server.serve_forever, args=(0.2,), name="probes", daemon=True
         )
         self._thread.start()
         return self

@@ -20,6 +20,7 @@ from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
 from broker.records import RecordBuilder
 from broker.settings import Settings, load
+from broker.survey import WANTED
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 logger = logging.getLogger("broker.cli")
@@ -30,13 +31,15 @@ def consume(
     topic: Annotated[list[str] | None, typer.Option(help="Topic to read; may be given again.")] = None,
     topic_pattern: Annotated[
         str | None,
-        typer.Option(help="Read every topic whose whole name matches this regular expression, now and later."),
+        typer.Option(
+            help="Read every topic whose whole name matches this regular expression, now and later."
+        ),
     ] = None,
     output_prefix: Annotated[
         str | None,
         typer.Option(
-            help="Write PREFIX.enriched and PREFIX.dead-letter. Default: the name of the one topic; several topics "
-            "or a pattern need it."
+            help="Write PREFIX.enriched and PREFIX.dead-letter. Default: the name of the one topic; "
+            "several topics or a pattern need it."
         ),
     ] = None,
     bootstrap_servers: Annotated[
@@ -51,30 +54,34 @@ def consume(
     start: Annotated[
         str | None,
         typer.Option(
-            help="earliest (default), latest, or an ISO 8601 time in UTC: where to begin in partitions for which the "
-            "group has committed nothing. Where it has, reading goes on from there."
+            help="earliest (default), latest, or an ISO 8601 time in UTC: where to begin in partitions for "
+            "which the group has committed nothing. Where it has, reading goes on from there."
         ),
     ] = None,
     exit_at_end: Annotated[
-        bool, typer.Option("--exit-at-end", help="End when every partition has reached the end it had at start.")
+        bool,
+        typer.Option("--exit-at-end", help="End when every partition has reached the end it had at start."),
     ] = False,
     validate: Annotated[
         str | None, typer.Option(help="full (default): walk each datum to its end before it goes on; or off.")
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(help="Serve /metrics, /healthz and /readyz here; 0 takes a free port. Default: nowhere."),
+        typer.Option(
+            help="Serve /metrics, /healthz and /readyz here; 0 takes a free port. Default: nowhere."
+        ),
     ] = None,
     metrics_host: Annotated[
         str | None, typer.Option(help="Address for these. Default 127.0.0.1; 0.0.0.0 in a container.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info (default), warning or error.")] = None,
 ) -> None:
-    """Read alerts, enrich them, publish the results.
+    r"""Read alerts, enrich them, publish the results.
 
-    Every setting can also come from the environment (BROKER_KAFKA__GROUP_ID) or the --config file; the command line
-    goes first, then the environment, then the file. Offsets are committed when every result is acknowledged.
-    SIGTERM or Ctrl-C finishes the batch in hand; a second one ends at once.
+    Every setting can also come from the environment (BROKER_KAFKA__GROUP_ID) or the --config file;
+    the command line goes first, then the environment, then the file. Offsets are committed when
+    every result is acknowledged. SIGTERM or Ctrl-C finishes the batch in hand; a second one ends
+    at once.
 
     Exit codes: 0 done, 2 configuration or model refused, 1 anything else.
 
@@ -130,7 +137,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         return Consumer(
             source=source,
             sink=sink,
-            pipeline=Pipeline(Deserializer(validate=settings.validation), model),
+            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation), model),
             record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar")),
             metrics=metrics,
             health=health,

@@ -24,11 +24,11 @@ def serve(
         Path | None, typer.Option(help="Write the bootstrap servers into this file when Kafka is up.")
     ] = None,
 ) -> None:
-    """Host librdkafka's mock cluster on this machine until Ctrl-C.
+    r"""Host librdkafka's mock cluster on this machine until Ctrl-C.
 
-    Other programs join it with the --bootstrap-servers it prints. It is for demos and tests: about 5 MB are kept of
-    each partition and older messages vanish without an error; nothing is on disk; topics make themselves, with 4
-    partitions; only this machine reaches it.
+    Other programs join it with the --bootstrap-servers it prints. It is for demos and tests: about
+    5 MB are kept of each partition and older messages vanish without an error; nothing is on disk;
+    topics make themselves, with 4 partitions; only this machine reaches it.
 
     \b
     Examples:
@@ -46,7 +46,7 @@ def host(topics: list[str], partitions: int, ready_file: Path | None, stop: thre
             kafka.create_topic(topic, partitions)
         typer.echo(f"--bootstrap-servers {kafka.bootstrap_servers}")
         typer.echo(
-            f"keeps about {PARTITION_MEGABYTES} MB a partition and drops the rest without an error; Ctrl-C ends it",
+            f"keeps about {PARTITION_MEGABYTES} MB a partition and drops older messages silently; Ctrl-C ends it",
             err=True,
         )
         if ready_file is not None:

@@ -48,5 +48,8 @@ def stop_on_signals() -> threading.Event:
 def log_to_stderr(level: str) -> None:
     """Log lines of lifecycle and trouble to standard error."""
     logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
     )

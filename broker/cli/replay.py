@@ -70,13 +70,17 @@ class Replay:
             elif content.startswith(CONTAINER_MAGIC):
                 yield from self._split(path, content)
             else:
-                self._skip(path, f"is neither a Confluent frame nor an Avro container (begins {content[:4]!r})")
+                self._skip(
+                    path, f"is neither a Confluent frame nor an Avro container (begins {content[:4]!r})"
+                )
 
     def _split(self, path: Path, content: bytes) -> list[bytes]:
         try:
             parts = split_container(content)
         except AlertError as error:
-            self.console.print(f"{path}: published as it is, though not readable: {error.detail}", markup=False)
+            self.console.print(
+                f"{path}: published as it is, though not readable: {error.detail}", markup=False
+            )
             return [content]
         if len(parts) < 2:  # noqa: PLR2004 -- one alert, or none: nothing to split
             return [content]
@@ -87,7 +91,9 @@ class Replay:
         self.skipped.append(path)
         self.console.print(f"{path}: skipped: {why}", markup=False)
 
-    def publish(self, packets: Iterator[bytes], stop: threading.Event, progress: Progress | None = None) -> None:
+    def publish(
+        self, packets: Iterator[bytes], stop: threading.Event, progress: Progress | None = None
+    ) -> None:
         """Write packets in small groups, each confirmed before the next."""
         task = progress.add_task(self.topic, total=None) if progress else None
         size = CHUNK if self.rate is None else max(1, min(CHUNK, round(self.rate / 10)))
@@ -128,13 +134,16 @@ def replay(
     paths: Annotated[list[Path], typer.Argument(help="Files, and folders to search for *.avro.")],
     topic: Annotated[str, typer.Option(help="Topic to publish on.")],
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka, host:port.")] = "localhost:9092",
-    rate: Annotated[float | None, typer.Option(min=0.01, help="Alerts per second. Default: no limit.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Alerts per second. Default: no limit.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Publish no more than this many.")] = None,
 ) -> None:
-    """Publish Rubin frames and Avro containers as they are.
+    r"""Publish Rubin frames and Avro containers as they are.
 
-    A container of several alerts is split into one message each. What is neither a frame nor a container is skipped,
-    said, and makes the exit code 1. Every packet is confirmed by Kafka before this ends.
+    A container of several alerts is split into one message each. What is neither a frame nor a
+    container is skipped, said, and makes the exit code 1. Every packet is confirmed by Kafka before
+    this ends.
 
     \b
     Examples:
@@ -156,7 +165,12 @@ def replay(
 
 
 def _bar(console: Console) -> Progress:
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns: list[Any] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
     return Progress(*columns, console=console)
 
 

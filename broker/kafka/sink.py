@@ -131,6 +131,8 @@ def _properties(
     return {
         "queue.buffering.max.kbytes": QUEUE_KBYTES,
         "queue.buffering.max.messages": 100_000,
+        # How long a missing topic may still be on its way; the default of 30 s delays the error for nothing.
+        "topic.metadata.propagation.max.ms": 5000,
         "message.timeout.ms": int(settings.delivery_seconds * 1000),
         **settings.extra,
         **connection(bootstrap_servers, security),

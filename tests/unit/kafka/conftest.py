@@ -77,6 +77,8 @@ def publish(sink: KafkaSink) -> Callable[..., None]:
     """Publish texts, each as its own key, in their order."""
 
     def write(topic: str, *texts: str, timestamp_ms: int | None = None) -> None:
-        sink.write([Record(topic, text.encode(), key=text.encode(), timestamp_ms=timestamp_ms) for text in texts])
+        sink.write(
+            [Record(topic, text.encode(), key=text.encode(), timestamp_ms=timestamp_ms) for text in texts]
+        )
 
     return write

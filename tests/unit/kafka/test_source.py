@@ -21,7 +21,9 @@ def values(messages: list[Message]) -> set[str]:
     return {message.value.decode() for message in messages if message.value is not None}
 
 
-def test_reads_every_partition_to_the_end(source_of: SourceOf, taken: Taken, publish: Publish, topic: str) -> None:
+def test_reads_every_partition_to_the_end(
+    source_of: SourceOf, taken: Taken, publish: Publish, topic: str
+) -> None:
     publish(topic, *FIVE)
     source = source_of(topic)
     messages = taken(source)

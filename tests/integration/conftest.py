@@ -1,0 +1,161 @@
+"""A real Kafka, topics on it, and the programs as processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from . import kafka_server
+
+RUN_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Bootstrap servers of an Apache Kafka; skips where it cannot run, and fails there in CI."""
+    lacking = kafka_server.missing()
+    if lacking is not None:
+        if os.environ.get("CI"):
+            pytest.fail(f"the integration tests must run in CI: {lacking}")
+        pytest.skip(lacking)
+    with kafka_server.KafkaServer() as server:
+        yield server.bootstrap_servers
+
+
+@dataclass
+class Cluster:
+    """What a test asks of Kafka, by a client that is not ours."""
+
+    servers: str
+
+    def make(self, partitions: int = 2, *, outputs: bool = True, **settings: str) -> str:
+        """Make a topic of the test's own, and the topics its results go to."""
+        topic = f"alerts-{uuid.uuid4().hex[:8]}"
+        names = [topic, f"{topic}.enriched", f"{topic}.dead-letter"] if outputs else [topic]
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        config = {"max.message.bytes": "10485760", **settings}
+        made = admin.create_topics([NewTopic(name, partitions, 1, config=config) for name in names])
+        for future in made.values():
+            future.result(timeout=30)
+        return topic
+
+    def publish(self, topic: str, values: Sequence[bytes | None], **properties: object) -> None:
+        """Publish values in turn over the partitions, in one transaction if the properties name one."""
+        settings = {"bootstrap.servers": self.servers, "message.max.bytes": 10_485_760, **properties}
+        producer = Producer(settings)
+        if "transactional.id" in properties:
+            producer.init_transactions(30)
+            producer.begin_transaction()
+        partitions = len(producer.list_topics(topic, timeout=10).topics[topic].partitions)
+        for number, value in enumerate(values):
+            headers = [("number", str(number).encode())]
+            producer.produce(topic, value, partition=number % partitions, headers=headers)
+            producer.poll(0)
+        if "transactional.id" in properties:
+            producer.commit_transaction(30)
+        assert producer.flush(60) == 0
+
+    def read(self, topic: str) -> list[KafkaMessage]:
+        """Read everything on a topic."""
+        settings = {"bootstrap.servers": self.servers, "group.id": "test", "enable.auto.commit": False}
+        consumer = Consumer({**settings, "fetch.message.max.bytes": 10_485_760, "enable.partition.eof": True})
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        found, open_partitions = [], len(partitions)
+        while open_partitions:
+            message = consumer.poll(10)
+            assert message is not None, "Kafka fell silent"
+            if message.error() is None:
+                found.append(message)
+            else:
+                open_partitions -= 1
+        consumer.close()
+        return found
+
+    def committed(self, topic: str, group: str) -> int:
+        """Sum of a group's committed offsets."""
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group})
+        numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        offsets = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=10)
+        consumer.close()
+        return sum(max(0, partition.offset) for partition in offsets)
+
+
+@pytest.fixture(scope="session")
+def cluster(kafka: str) -> Cluster:
+    return Cluster(kafka)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start one of the programs; what still runs after the test is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        module = "broker.cli." + program.removeprefix("broker-").replace("-", "_")
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment, "COLUMNS": "200"},
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str, str]]:
+    """Run one of the programs to its end: exit code, output, log."""
+
+    def finish(program: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        process = start(program, *arguments, **environment)
+        output, log = process.communicate(timeout=RUN_SECONDS)
+        return process.returncode, output, log
+
+    return finish
+
+
+@pytest.fixture
+def consume(
+    run: Callable[..., tuple[int, str, str]], kafka: str, untrained_model: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the consumer over a topic to its end."""
+
+    def over(topic: str, *arguments: str) -> tuple[int, str, str]:
+        source = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
+        return run("broker-consumer", *source, "--model", str(untrained_model), "--exit-at-end", *arguments)
+
+    return over
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Wait until something holds."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline, "did not come to hold within 60 s"
+            time.sleep(0.2)
+
+    return wait
+
+
+TERM, INT = signal.SIGTERM, signal.SIGINT

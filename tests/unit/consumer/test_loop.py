@@ -1,0 +1,177 @@
+"""The loop, turned by doubles: what is written before what is committed."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from broker.alert import (
+    Alert,
+    Enriched,
+    Enrichment,
+    Message,
+    ModelIdentity,
+    Outcome,
+    Record,
+    Rejected,
+    Seen,
+    Survey,
+)
+from broker.consumer import Consumer, Summary
+from broker.errors import KafkaError, Reason
+from broker.metrics import Metrics
+from broker.probes import Health
+from broker.testing.memory import MemorySink, MemorySource
+
+NOW = 1_772_337_600.0
+"""2026-03-01T04:00:00Z, MJD 61100.1666."""
+
+
+def message(offset: int, value: bytes | None = b"alert", partition: int = 0) -> Message:
+    return Message(value, "alerts", partition, offset, timestamp_ms=int((NOW - 5) * 1000))
+
+
+def enriched(source: Message, *flags: str) -> Enriched:
+    alert = Alert(
+        survey=Survey.LSST,
+        form="lsst.v9_0",
+        alert_id=source.offset,
+        object_id="1",
+        ra=10.0,
+        dec=-5.0,
+        mjd=61100.0 + (4 * 3600 - 40) / 86400,
+        band="r",
+        datum=b"",
+        cutouts=(None, None, None),
+        photometry=np.full(6, np.nan, np.float32),
+    )
+    enrichment = Enrichment(
+        model=ModelIdentity("double", "1", "0" * 64),
+        embedding=None,
+        morphology_classes=("disc", "star"),
+        morphology=None,
+        redshift=None,
+        anomaly=None,
+        seen=Seen(32, 0.2, "r", None, np.zeros(3, np.float32)),
+        flags=flags,
+    )
+    return Enriched(source, alert, enrichment)
+
+
+def double(messages: Sequence[Message]) -> list[Outcome]:
+    """A pipeline that reads what a value says of itself."""
+    outcomes: list[Outcome] = []
+    for one in messages:
+        if one.value is None:
+            outcomes.append(Rejected(one, Reason.NULL_VALUE, "no value"))
+        elif one.value == b"partial":
+            outcomes.append(enriched(one, "cutout_null:template", "solar_system"))
+        else:
+            outcomes.append(enriched(one, "solar_system"))
+    return outcomes
+
+
+def record(outcome: Outcome) -> Record:
+    suffix = "dead-letter" if isinstance(outcome, Rejected) else "enriched"
+    return Record(f"alerts.{suffix}", str(outcome.message.offset).encode())
+
+
+@pytest.fixture
+def consumer_of() -> Callable[..., Consumer]:
+    def make(source: MemorySource, sink: MemorySink, **changed: object) -> Consumer:
+        parts: dict[str, object] = {
+            "pipeline": double,
+            "record": record,
+            "metrics": Metrics(clock=lambda: NOW),
+            "health": Health(60.0),
+            "stop": threading.Event(),
+            "batch_size": 2,
+            "exit_at_end": True,
+        }
+        return Consumer(source=source, sink=sink, **{**parts, **changed})  # type: ignore[arg-type]
+
+    return make
+
+
+def test_every_message_becomes_one_record_in_order(consumer_of: Callable[..., Consumer]) -> None:
+    source, sink = MemorySource([message(n) for n in range(5)]), MemorySink()
+    consumer_of(source, sink).run()
+    assert [r.value for r in sink.records] == [b"0", b"1", b"2", b"3", b"4"]
+    assert source.committed == {("alerts", 0): 5}
+
+
+def test_outcomes_go_to_their_topics_and_are_counted(consumer_of: Callable[..., Consumer]) -> None:
+    source = MemorySource([message(0), message(1, None), message(2, b"partial")])
+    sink = MemorySink()
+    summary = consumer_of(source, sink).run()
+    assert [r.topic for r in sink.records] == ["alerts.enriched", "alerts.dead-letter", "alerts.enriched"]
+    assert (summary.consumed, summary.enriched, summary.partial) == (3, 2, 1)
+    assert summary.rejected == {"null_value": 1}
+
+
+def test_a_failed_write_ends_before_the_commit(consumer_of: Callable[..., Consumer]) -> None:
+    source, sink = MemorySource([message(n) for n in range(5)]), MemorySink(capacity=3)
+    with pytest.raises(KafkaError, match="1 of 2 records were not written"):
+        consumer_of(source, sink).run()
+    assert source.committed == {("alerts", 0): 2}
+
+
+def test_after_a_failed_write_the_batch_comes_again(consumer_of: Callable[..., Consumer]) -> None:
+    source, sink = MemorySource([message(n) for n in range(5)]), MemorySink(capacity=3)
+    with pytest.raises(KafkaError):
+        consumer_of(source, sink).run()
+    again = MemorySource(source.messages, committed=source.committed)
+    sink.capacity = None
+    consumer_of(again, sink).run()
+    assert [r.value for r in sink.records] == [b"0", b"1", b"2", b"2", b"3", b"4"]
+
+
+def test_a_failed_write_is_not_counted(consumer_of: Callable[..., Consumer]) -> None:
+    metrics = Metrics(clock=lambda: NOW)
+    with pytest.raises(KafkaError):
+        consumer_of(MemorySource([message(0)]), MemorySink(capacity=0), metrics=metrics).run()
+    assert b"nightjar_alerts_consumed_total 0.0" in metrics.render()
+
+
+def test_an_error_of_ours_ends_before_write_and_commit(consumer_of: Callable[..., Consumer]) -> None:
+    def broken(messages: Sequence[Message]) -> list[Outcome]:
+        raise ZeroDivisionError
+
+    source, sink = MemorySource([message(0)]), MemorySink()
+    with pytest.raises(ZeroDivisionError):
+        consumer_of(source, sink, pipeline=broken).run()
+    assert (sink.records, source.committed) == ([], {})
+
+
+def test_a_stop_finishes_the_batch_in_hand(consumer_of: Callable[..., Consumer]) -> None:
+    stop = threading.Event()
+
+    def stopping(messages: Sequence[Message]) -> list[Outcome]:
+        stop.set()
+        return double(messages)
+
+    source, sink = MemorySource([message(n) for n in range(5)]), MemorySink()
+    summary = consumer_of(source, sink, pipeline=stopping, stop=stop, exit_at_end=False).run()
+    assert summary.consumed == len(sink.records) == 2
+    assert source.committed == {("alerts", 0): 2}
+
+
+def test_nothing_to_read_ends_at_the_end(consumer_of: Callable[..., Consumer]) -> None:
+    assert str(consumer_of(MemorySource([]), MemorySink()).run()) == (
+        "consumed 0: enriched 0 (of these 0 partial), rejected 0"
+    )
+
+
+def test_the_summary_is_one_line_with_reasons_and_rate() -> None:
+    summary = Summary(busy_seconds=2.0)
+    summary.add(double([message(0), message(1, None), message(2, b"partial"), message(3)]))
+    assert str(summary) == (
+        "consumed 4: enriched 3 (of these 1 partial), rejected 1 (null_value 1), 2 alerts/s"
+    )
+
+
+def test_a_turn_is_a_sign_of_life(consumer_of: Callable[..., Consumer]) -> None:
+    health = Health(60.0)
+    consumer_of(MemorySource([message(0), message(1, partition=3)]), MemorySink(), health=health).run()
+    assert health.partitions == 2

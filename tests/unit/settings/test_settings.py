@@ -1,0 +1,235 @@
+"""Settings as a table: who wins, and what is refused."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.errors import SettingsError
+from broker.settings import Plaintext, Scram, Settings, Topics, load
+
+LINE, ENVIRONMENT, FILE, DEFAULT = "line:1", "environment:1", "file:1", "localhost:9092"
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **given: Any) -> Settings:
+    """Settings from a command line, an environment and a file; each may be left out."""
+    for name, value in given.get("environment", {}).items():
+        monkeypatch.setenv(name, value)
+    config = None
+    if "file" in given:
+        config = tmp_path / "nightjar.yaml"
+        config.write_text(given["file"], encoding="utf-8")
+    return load({"topics": ["alerts"], **given.get("line", {})}, config)
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "file", "wins"),
+    [
+        (LINE, ENVIRONMENT, FILE, LINE),
+        (LINE, None, FILE, LINE),
+        (LINE, ENVIRONMENT, None, LINE),
+        (None, ENVIRONMENT, FILE, ENVIRONMENT),
+        (None, ENVIRONMENT, None, ENVIRONMENT),
+        (None, None, FILE, FILE),
+        (None, None, None, DEFAULT),
+    ],
+)
+def test_command_line_before_environment_before_file_before_default(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    line: str | None,
+    environment: str | None,
+    file: str | None,
+    wins: str,
+) -> None:
+    settings = loaded(
+        monkeypatch,
+        tmp_path,
+        line={"kafka": {"bootstrap_servers": line}},
+        environment={} if environment is None else {"BROKER_KAFKA__BOOTSTRAP_SERVERS": environment},
+        file="" if file is None else f"kafka: {{bootstrap_servers: '{file}'}}",
+    )
+    assert settings.kafka.bootstrap_servers == wins
+
+
+def test_sources_are_merged_setting_by_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = loaded(
+        monkeypatch,
+        tmp_path,
+        line={"kafka": {"bootstrap_servers": LINE}},
+        environment={"BROKER_KAFKA__GROUP_ID": "night", "BROKER_CONSUMER__BATCH_SIZE": "7"},
+        file="kafka: {group_id: day, extra: {fetch.wait.max.ms: 50}}\nconsumer: {linger_seconds: 0.5}",
+    )
+    assert settings.kafka.model_dump(include={"bootstrap_servers", "group_id", "extra"}) == {
+        "bootstrap_servers": LINE,
+        "group_id": "night",
+        "extra": {"fetch.wait.max.ms": 50},
+    }
+    assert (settings.consumer.batch_size, settings.consumer.linger_seconds) == (7, 0.5)
+
+
+REFUSED = [
+    ("unknown in file", {"file": "kafka: {grup_id: x}"}, r"kafka\.grup_id: is no setting"),
+    ("unknown at the top of the file", {"file": "kafak: {}"}, r"kafak: is no setting"),
+    ("file is a list", {"file": "- alerts"}, r"holds a list, wanted a mapping"),
+    ("file is no YAML", {"file": "kafka: ["}, r"is no YAML"),
+    (
+        "unknown in the environment",
+        {"environment": {"BROKER_GROUP_ID": "x"}},
+        r"variable BROKER_GROUP_ID is no setting: known are .*BROKER_KAFKA",
+    ),
+    (
+        "unknown below a section in the environment",
+        {"environment": {"BROKER_KAFKA__GRUP_ID": "x"}},
+        r"kafka\.grup_id: is no setting",
+    ),
+    ("not JSON", {"environment": {"BROKER_KAFKA__EXTRA": "a=b"}}, r"kafka"),
+    (
+        "not a number",
+        {"environment": {"BROKER_CONSUMER__BATCH_SIZE": "many"}},
+        r"consumer\.batch_size: .*integer",
+    ),
+    (
+        "out of range",
+        {"line": {"consumer": {"batch_size": 0}}},
+        r"consumer\.batch_size: .*greater than or equal to 1",
+    ),
+    ("no topic", {"line": {"topics": None}}, r"needs either topics or a topic_pattern"),
+    (
+        "both",
+        {"line": {"topic_pattern": "a.*", "output_prefix": "p"}},
+        r"needs either topics or a topic_pattern",
+    ),
+    ("two topics", {"line": {"topics": ["a", "b"]}}, r"need a stated output_prefix: give --output-prefix"),
+    ("pattern", {"line": {"topics": None, "topic_pattern": "a.*"}}, r"need a stated output_prefix"),
+    (
+        "broken pattern",
+        {"line": {"topics": None, "topic_pattern": "a(", "output_prefix": "p"}},
+        r"'a\(' is no regular expression",
+    ),
+    (
+        "own output",
+        {"line": {"topics": ["alerts.enriched"]}},
+        r"alerts\.enriched is an output of this broker",
+    ),
+    (
+        "start",
+        {"line": {"consumer": {"start": "yesterday"}}},
+        r"'yesterday' is neither earliest, latest nor an ISO",
+    ),
+    (
+        "owned",
+        {"file": "kafka: {extra: {enable.auto.commit: true}}"},
+        r"enable\.auto\.commit is set by the broker",
+    ),
+    ("owned by the sink", {"file": "sink: {extra: {acks: 1}}"}, r"acks is set by the broker"),
+    ("secret", {"file": "kafka: {extra: {sasl.password: x}}"}, r"sasl\.password is a secret: give it by"),
+    (
+        "half a sink",
+        {"file": "sink: {security: {protocol: plaintext}}"},
+        r"security without bootstrap_servers",
+    ),
+    (
+        "protocol",
+        {"file": "kafka: {security: {protocol: telnet}}"},
+        r"kafka\.security: .*'plaintext', 'scram'",
+    ),
+    (
+        "no password",
+        {"file": "kafka: {security: {protocol: scram, username: me}}"},
+        r"needs exactly one of password .* and password_file",
+    ),
+    ("validation", {"line": {"validation": "maybe"}}, r"validation: .*'full' or 'off'"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_refused_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        loaded(monkeypatch, tmp_path, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--config .*none\.yaml: No such file or directory"):
+        load({"topics": ["alerts"]}, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("earliest", "earliest"),
+        ("latest", "latest"),
+        ("2026-03-01T04:00:00Z", datetime(2026, 3, 1, 4, tzinfo=UTC)),
+        ("2026-03-01T04:00:00", datetime(2026, 3, 1, 4, tzinfo=UTC)),
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
+    ],
+)
+def test_starts(text: str, start: object) -> None:
+    assert load({"topics": ["alerts"], "consumer": {"start": text}}).consumer.start == start
+
+
+def test_topics_of_the_environment_have_commas_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_TOPICS", "lsst-alerts-v10, lsst-alerts-v11")
+    monkeypatch.setenv("BROKER_OUTPUT_PREFIX", "lsst")
+    settings = load({})
+    assert settings.topics == ["lsst-alerts-v10", "lsst-alerts-v11"]
+    assert settings.prefix == "lsst"
+
+
+def test_the_prefix_of_one_topic_is_its_name() -> None:
+    assert load({"topics": ["alerts"]}).prefix == "alerts"
+
+
+def test_the_sink_is_the_source_until_it_has_servers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__PROTOCOL", "scram")
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__USERNAME", "me")
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__PASSWORD", "hush")
+    shared = load({"topics": ["alerts"]})
+    assert shared.sink_connection == ("localhost:9092", shared.kafka.security)
+    apart = load({"topics": ["alerts"], "sink": {"bootstrap_servers": "ours:9092"}})
+    assert apart.sink_connection == ("ours:9092", Plaintext())
+
+
+def test_a_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__PROTOCOL", "scram")
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__USERNAME", "me")
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__PASSWORD", "hush")
+    settings = load({"topics": ["alerts"]})
+    assert isinstance(settings.kafka.security, Scram)
+    assert settings.kafka.security.secret() == "hush"
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_a_refused_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__PROTOCOL", "scram")
+    monkeypatch.setenv("BROKER_KAFKA__SECURITY__PASSWORD", "hush")
+    with pytest.raises(SettingsError) as caught:
+        load({"topics": ["alerts"]})
+    assert "hush" not in str(caught.value)
+
+
+def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hush\n", encoding="utf-8")
+    assert Scram(protocol="scram", username="me", password_file=file).secret() == "hush"
+    file.unlink()
+    with pytest.raises(SettingsError, match=r"password_file .*: No such file or directory"):
+        Scram(protocol="scram", username="me", password_file=file).secret()
+
+
+@pytest.mark.parametrize(
+    ("topic", "held"),
+    [
+        ("ztf_20260301_programid1", True),
+        ("ztf_20260301_programid1_copy", False),
+        ("my_ztf_20260301_programid1", False),
+        ("ztf_20260301_programid2", False),
+        ("ztf_x.enriched", False),
+    ],
+)
+def test_a_pattern_holds_whole_names_and_none_of_our_outputs(topic: str, *, held: bool) -> None:
+    assert Topics((), r"ztf_.*_programid1|ztf_.*enriched").holds(topic) is held
