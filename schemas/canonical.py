@@ -15,7 +15,7 @@ _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "b
 
 
 def canonical_form(schema: Any) -> str:
-    """Parsing canonical form of a schema.
+    """Give the parsing canonical form of a schema.
 
     Parameters
     ----------

@@ -14,9 +14,9 @@ ENRICHED_VERSION = 1
 DEAD_LETTER = "dead_letter.v1"
 
 OUTPUT_ID_BLOCK = 1_900_000_000
-"""First id of the block that is reserved for Nightjar's own schemas where there is no registry: registries count
-up from 1, and Rubin's ids are MAJOR*100 + MINOR. Enriched alerts take 10,000 * version + n above it, with n the
-writer's id for Rubin and 5,000 + MAJOR*100 + MINOR for ZTF; dead letters take 9,000 + version."""
+"""First id of the block that is reserved for Nightjar's own schemas where there is no registry: registries
+count up from 1, and Rubin's ids are MAJOR*100 + MINOR. Enriched alerts take 10,000 * version + n above it,
+with n the writer's id for Rubin and 5,000 + MAJOR*100 + MINOR for ZTF; dead letters take 9,000 + version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def facts(schema: Any) -> Any:
 
 
 def default_is_legal(kind: Any, default: Any) -> bool:
-    """Tell whether a default is of its union's first branch: strict parsers refuse others, and ZTF has some."""
+    """Tell whether a default is of its union's first branch: strict parsers refuse others; ZTF has some."""
     first = kind[0] if isinstance(kind, list) else kind
     return (first == "null") == (default is None)
 
@@ -59,7 +59,7 @@ def lines(schema: dict[str, Any]) -> str:
 
 
 def derive_lsst(form: str) -> dict[str, Any]:
-    """Schema of a Rubin form, from the published package."""
+    """Read the schema of a Rubin form from the published package."""
     import lsst.alert.packet  # noqa: PLC0415 - a development oracle, wanted here only
 
     major, _, minor = form.removeprefix("lsst.v").partition("_")
@@ -68,7 +68,7 @@ def derive_lsst(form: str) -> dict[str, Any]:
 
 
 def derive_ztf(path: Path) -> dict[str, Any]:
-    """Schema of a ZTF packet, from its container's header."""
+    """Read the schema of a ZTF packet from its container's header."""
     with path.open("rb") as file:
         return facts(json.loads(fastavro.reader(file).metadata["avro.schema"]))
 

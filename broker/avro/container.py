@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import schemas
+from broker.avro.encoding import long
 from broker.avro.exact import read_sized, read_varint
 from broker.avro.frame import CONTAINER_MAGIC
 from broker.avro.walker import compile_walker
@@ -82,7 +83,7 @@ class ContainerReader:
             self._headers.popitem(last=False)
         return header
 
-    def datum(self, value: bytes) -> tuple[Header, bytes | memoryview]:
+    def record(self, value: bytes) -> tuple[Header, bytes | memoryview]:
         """Take the only record out of a container.
 
         Parameters
@@ -98,8 +99,8 @@ class ContainerReader:
         Raises
         ------
         ContainerError
-            If the container cannot be read, or has not one record; with reason ``codec_unsupported`` for a codec
-            the standard library does not have.
+            If the container cannot be read, or has not one record; with reason ``codec_unsupported`` for
+            a codec the standard library does not have.
         """
         header = self.header(value)
         inflate = _inflater(header)
@@ -140,8 +141,8 @@ def split_container(value: bytes) -> list[bytes]:
     Returns
     -------
     list of bytes
-        The container itself if it holds one record; else one for each, with codec ``null``, the same metadata and
-        the same sync marker.
+        The container itself if it holds one record; else one for each, with codec ``null``, the same
+        metadata and the same sync marker.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def split_container(value: bytes) -> list[bytes]:
     head = _header_without_codec(header)
     sync = value[len(header.raw) : len(header.raw) + _SYNC_SIZE]
     return [
-        b"".join((head, sync, _varint(1), _varint(len(datum)), datum, sync))
+        b"".join((head, sync, long(1), long(len(datum)), datum, sync))
         for count, block in blocks
         for datum in _records(header, count, inflate(block))
     ]
@@ -269,20 +270,5 @@ def _header_without_codec(header: Header) -> bytes:
     if header.codec == "null":
         return header.raw
     entries = {**header.metadata, "avro.codec": b"null"}
-    packed = (
-        part
-        for name, content in entries.items()
-        for raw in (name.encode(), content)
-        for part in (_varint(len(raw)), raw)
-    )
-    return b"".join((CONTAINER_MAGIC, _varint(len(entries)), *packed, _varint(0)))
-
-
-def _varint(value: int) -> bytes:
-    """Zigzag varint of a number that is not negative."""
-    raw = value << 1
-    out = bytearray()
-    while raw > 0x7F:  # noqa: PLR2004 - the high bit says that more follows
-        out.append(raw & 0x7F | 0x80)
-        raw >>= 7
-    return bytes((*out, raw))
+    packed = (long(len(raw)) + raw for name, content in entries.items() for raw in (name.encode(), content))
+    return b"".join((CONTAINER_MAGIC, long(len(entries)), *packed, long(0)))

@@ -19,8 +19,8 @@ def decode(value: bytes, fingerprint: str | None = None) -> dict[str, Any]:
     value : bytes
         A record's value.
     fingerprint : str, optional
-        Header ``schema-fingerprint``. Where it is given it decides, since a registry may have given the schema
-        another id; without it the id on the wire does.
+        Header ``schema-fingerprint``. Where it is given it decides, since a registry may have given the
+        schema another id; without it the id on the wire does.
 
     Returns
     -------

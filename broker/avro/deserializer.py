@@ -53,8 +53,8 @@ class Deserializer:
     wanted : mapping of Survey to sequence of str
         Dotted paths of the fields to read; those a schema does not have are left out.
     validate : {'full', 'off'}
-        ``full`` walks every datum to its end, so that what passes decodes whole. ``off`` reads Rubin packets no
-        farther than the last wanted field and finds the stamps from the end.
+        ``full`` walks every datum to its end, so that what passes decodes whole. ``off`` reads Rubin packets
+        no farther than the last wanted field and finds the stamps from the end.
     """
 
     def __init__(self, wanted: Mapping[Survey, Sequence[str]], *, validate: Validate = "full") -> None:
@@ -81,7 +81,7 @@ class Deserializer:
             schema_id, framed = unwrap_frame(value)
             return self._reader(self._store.by_id(schema_id)).read(value, FRAME_SIZE, schema_id, framed)
         assert value is not None
-        header, datum = self._containers.datum(value)
+        header, datum = self._containers.record(value)
         return self._reader(self._store.by_fingerprint(header.fingerprint)).walk(datum, None)
 
     def _reader(self, form: str) -> "_FormReader":

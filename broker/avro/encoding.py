@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 from broker.alert import Alert, Enrichment, Float32Array, HeadValues, ModelIdentity, Redshift, Seen
+from broker.avro.exact import MORE
 
 _FLOAT = struct.Struct("<f")
 _POSITION = struct.Struct("<ddd")
@@ -61,8 +62,8 @@ def long(value: int) -> bytes:
     """Encode an int or a long."""
     raw = (value << 1) ^ (value >> 63)
     out = bytearray()
-    while raw > 0x7F:  # noqa: PLR2004 - the high bit says that more follows
-        out.append(raw & 0x7F | 0x80)
+    while raw >= MORE:
+        out.append(raw & 0x7F | MORE)
         raw >>= 7
     out.append(raw)
     return bytes(out)

@@ -15,6 +15,9 @@ Leaves = dict[str, Any]
 
 _FLOAT = struct.Struct("<f")
 _DOUBLE = struct.Struct("<d")
+MORE = 0x80
+"""High bit of a byte of a varint: more bytes follow."""
+
 _INT_BYTES, _LONG_BYTES = 5, 10
 """Longest encodings of an int and of a long."""
 
@@ -22,8 +25,8 @@ TIMESTAMP_RANGE = {
     "timestamp-micros": (-62_135_596_800_000_000, 253_402_300_799_999_999),
     "timestamp-millis": (-62_135_596_800_000, 253_402_300_799_999),
 }
-"""Years 1 to 9999 about the Unix epoch: what the calendars of most languages, Python's included, can hold. A datum
-with another instant is legal Avro, yet a subscriber could not decode it."""
+"""Years 1 to 9999 about the Unix epoch: what the calendars of most languages, Python's included, can hold.
+A datum with another instant is legal Avro, yet a subscriber could not decode it."""
 
 
 class ExactReader:
@@ -172,12 +175,12 @@ def blocks(data: memoryview, at: int, path: str, least: int) -> Iterator[Block]:
 def read_varint(data: memoryview, at: int, path: str, most: int) -> tuple[int, int]:
     """Read a zigzag varint of at most `most` bytes (5 for an int, 10 for a long) and its range."""
     raw, shift, size = 0, 0, len(data)
-    if at < size and (byte := data[at]) < 0x80:  # noqa: PLR2004 - the high bit says that more follows
+    if at < size and (byte := data[at]) < MORE:
         return (byte >> 1) ^ -(byte & 1), at + 1
     for after in range(at, min(at + most, size)):
         byte = data[after]
         raw |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004
+        if byte < MORE:
             if raw >> (32 if most == _INT_BYTES else 64):
                 raise _broken(path, at, "found a number beyond the range of its type")
             return (raw >> 1) ^ -(raw & 1), after + 1

@@ -112,16 +112,20 @@ class _Resolver:
             return Primitive(schema) if schema in PRIMITIVES else self._named_before(schema, namespace)
         if isinstance(schema, list):
             return Union(tuple(self.resolve(branch, namespace) for branch in schema))
-        kind = schema["type"]
-        if kind == "array":
-            return Array(self._items(schema["items"], namespace))
-        if kind == "map":
-            return Map(self.resolve(schema["values"], namespace))
-        if kind in {"record", "error", "enum", "fixed"}:
-            return self._define(schema, namespace)
-        if kind in PRIMITIVES:
-            return Primitive(kind, _logical(schema))
-        return self.resolve(kind, namespace)
+        return self._attributed(schema, namespace)
+
+    def _attributed(self, schema: Any, namespace: str) -> Type:
+        match schema["type"]:
+            case "array":
+                return Array(self._items(schema["items"], namespace))
+            case "map":
+                return Map(self.resolve(schema["values"], namespace))
+            case "record" | "error" | "enum" | "fixed":
+                return self._define(schema, namespace)
+            case str(kind) if kind in PRIMITIVES:
+                return Primitive(kind, _logical(schema))
+            case kind:
+                return self.resolve(kind, namespace)
 
     def _items(self, schema: Any, namespace: str) -> Type:
         items = self.resolve(schema, namespace)

@@ -48,8 +48,8 @@ class Walker:
         Returns
         -------
         dict of str to object
-            The wanted leaves by path. A leaf that is null, or lies in a record that is, is None; for items of an
-            array there is a list, empty where the array is null. bytes are views of `datum`, not copied.
+            The wanted leaves by path. A leaf that is null, or lies in a record that is, is None; for items of
+            an array there is a list, empty where the array is null. bytes are views of `datum`, not copied.
 
         Raises
         ------
@@ -97,7 +97,7 @@ def compile_walker(schema: Any, wanted: Sequence[str], stop_after: str | None = 
     schema : dict
         The writer's schema, a record.
     wanted : sequence of str
-        Dotted paths of leaves: ``diaSource.ra``, ``prvDiaSources[].band``. Those the schema lacks are left out.
+        Dotted paths of leaves: ``diaSource.ra``, ``prvDiaSources[].band``. What the schema lacks is left out.
     stop_after : str, optional
         Last field of the datum to read; without it the datum is walked to its end.
 
