@@ -43,7 +43,7 @@ class Shard:
     band : ndarray of int64, shape (n,)
         Index in `broker.alert.BANDS`; -1 where unknown.
     psf_fwhm : ndarray of float32, shape (n, 3)
-        Arcsec; NaN where unknown.
+        Arcsec, from the PSF's effective area (`broker.cutouts.effective_fwhm`); NaN where unknown.
     photometry : ndarray of float32, shape (n, 6)
         As `broker.alert.Alert.photometry`.
     label : ndarray of int64, shape (n,)
@@ -181,7 +181,7 @@ def stack(
     labels: Sequence[int] | None = None,
     redshifts: Sequence[float] | None = None,
     ebvs: Sequence[float] | None = None,
-    psf_fwhm: Sequence[tuple[float, float, float]] | None = None,
+    psf_fwhm: Sequence[Sequence[float]] | None = None,
 ) -> Shard:
     """Shard of boxes and the alerts they came from; what is not given is unknown.
 

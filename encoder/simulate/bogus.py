@@ -55,7 +55,7 @@ class Canvas:
     def grid(self) -> tuple[FloatArray, FloatArray]:
         """Columns and rows relative to the alert, each of shape (h, w)."""
         rows, columns = np.indices(self.static.shape)
-        return columns - self.x, rows - self.y
+        return np.asarray(columns - self.x), np.asarray(rows - self.y)
 
 
 def dipole(canvas: Canvas, rng: np.random.Generator) -> None:

@@ -231,9 +231,13 @@ def to_shard(alerts: Sequence[SimulatedAlert]) -> Shard:
     )
 
 
-def _widths(alert: SimulatedAlert) -> tuple[float, float, float]:
-    science, template = alert.conditions.science_psf, alert.conditions.template_psf
-    return science.fwhm, template.fwhm, science.fwhm
+def _widths(alert: SimulatedAlert) -> tuple[float, ...]:
+    """Seeing of the three stamps in arcsec, as the broker takes it from a PSF plane."""
+    science, template = (
+        (effective_fwhm(psf.kernel) or np.nan) * psf.pixel_scale
+        for psf in (alert.conditions.science_psf, alert.conditions.template_psf)
+    )
+    return science, template, science
 
 
 @dataclass(frozen=True, slots=True)
