@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from broker.cli.ending import FAILED, exit_codes
-from broker.demo.run import Options, demonstrate
+from broker.errors import ConfigurationError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -33,11 +34,12 @@ def demo(
 ) -> None:
     """Send simulated alerts through an embedded Kafka and the real broker-consumer, and show what comes out.
 
-    The alerts are drawn on the spot: galaxies, stars, transients and artefacts as Rubin and ZTF would see
-    them, a few rarities, and a few messages that are broken on purpose. It ends with exit code 1 unless every
-    message came out either enriched or as a dead letter. Ctrl-C ends all that was started.
+    The alerts are drawn on the spot: galaxies, stars, transients and
+    artefacts as Rubin and ZTF would see them, a few rarities, and a few
+    messages that are broken on purpose. The exit code is 1 unless every
+    message came out, either enriched or as a dead letter. Ctrl-C ends all
+    that was started.
 
-    \b
     Examples:
       broker-demo
       broker-demo --alerts 1000 --seed 7
@@ -46,6 +48,12 @@ def demo(
     console = Console()
     stop = _stop_on_signals()
     with exit_codes("broker-demo"):
+        if find_spec("matplotlib") is None:
+            raise ConfigurationError(
+                "matplotlib is not installed, the contact sheet needs it: pip install nightjar[plot]"
+            )
+        from broker.demo.run import Options, demonstrate  # noqa: PLC0415 -- imports matplotlib
+
         chosen = Options(alerts, seed, output, model, rows, keep_running)
         demonstrate(chosen, console, stop)
     if stop.is_set() and not keep_running:
