@@ -17,7 +17,7 @@ from broker.alert import BANDS
 FloatArray = NDArray[np.float64]
 
 SPECTRAL_TYPES = ("E", "Sbc", "Scd", "Im")
-"""The CWW templates, red to blue; a type is a float in [0, 3] and lies between two of them."""
+"""The CWW templates, red to blue; a type is a float and lies between two of them, or beyond the last."""
 
 Z_GRID: FloatArray = np.arange(0.0, 3.21, 0.04)
 """Redshifts at which colours are tabulated."""
@@ -67,7 +67,7 @@ def magnitude_table() -> FloatArray:
 
 
 def galaxy_magnitudes(spectral_type: float, redshift: float) -> FloatArray:
-    """Row of `magnitude_table` for a type between two templates, shape (6,)."""
+    """Row of `magnitude_table` for a type between two templates (or carried on beyond the bluest), (6,)."""
     table = magnitude_table()
     low = min(int(spectral_type), len(SPECTRAL_TYPES) - 2)
     weight = spectral_type - low

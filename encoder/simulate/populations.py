@@ -33,12 +33,17 @@ REFERENCE_BAND = {Survey.LSST: BANDS.index("i"), Survey.ZTF: BANDS.index("r")}
 HOST_MAGNITUDES = {Survey.LSST: (17.0, 25.5), Survey.ZTF: (13.5, 21.0)}
 """AB magnitudes of hosts in i (Rubin) and r (ZTF) between which alerts are made."""
 
-STAR_MAGNITUDES = {Survey.LSST: (16.5, 23.5), Survey.ZTF: (13.0, 20.8)}
+STAR_MAGNITUDES = {Survey.LSST: (16.5, 23.5), Survey.ZTF: (12.5, 20.8)}
 
-HOST_SLOPE, STAR_SLOPE = 0.05, 0.10
-"""d log N / dm of what alerts are about. Galaxy counts rise by 0.3 to 0.4 dex a magnitude, the chance of
-hosting a transient that is seen falls with the light to the power 0.6 to 0.8 (rates per mass of Li et al.
-2011, MNRAS 412, 1473; fainter hosts are farther away). Stars: as observed in both streams."""
+HOST_SLOPE = {Survey.LSST: 0.05, Survey.ZTF: -0.02}
+STAR_SLOPE = {Survey.LSST: 0.10, Survey.ZTF: -0.02}
+"""d log N / dm of what alerts are about. Galaxy counts rise by 0.3 to 0.5 dex a magnitude, the chance of
+hosting a transient that is seen falls with the light to the power 0.6 to 1.2 (rates per mass of Li et al.
+2011, MNRAS 412, 1473; fainter hosts are farther away). Set so that the host light in packets is distributed
+as in real ones."""
+
+BLUEST_TYPE = 3.6
+"""Starbursts are bluer than the template of irregulars; the step from Scd to Im is carried on."""
 
 # Schechter functions in rest-frame B (AB, H0 = 70) by CWW type, rounded from Zucca et al. 2006 (A&A 455, 879)
 # and Faber et al. 2007 (ApJ 665, 265): M* at z = 0, brightening per unit z (up to 1), slope, density (1e-3
@@ -67,7 +72,7 @@ class Galaxy:
     ----------
     redshift : float
     spectral_type : float
-        In [0, 3], red to blue (`SPECTRAL_TYPES`).
+        In [0, 3.6], red to blue (`SPECTRAL_TYPES`).
     magnitudes : FloatArray, shape (6,)
         Total AB, before Galactic dust.
     half_light_radius : float
@@ -125,16 +130,17 @@ def _cumulative(tenths: int, band: int, label: str) -> FloatArray:
 
 def host_magnitude(survey: Survey, rng: np.random.Generator) -> float:
     """Apparent magnitude of an alert's host in the survey's reference band."""
-    return _power_law(*HOST_MAGNITUDES[survey], HOST_SLOPE, rng)
+    return _power_law(*HOST_MAGNITUDES[survey], HOST_SLOPE[survey], rng)
 
 
 def star_magnitude(survey: Survey, rng: np.random.Generator) -> float:
     """Apparent magnitude of an alert's star in the survey's reference band."""
-    return _power_law(*STAR_MAGNITUDES[survey], STAR_SLOPE, rng)
+    return _power_law(*STAR_MAGNITUDES[survey], STAR_SLOPE[survey], rng)
 
 
 def _power_law(low: float, high: float, slope: float, rng: np.random.Generator) -> float:
-    u = rng.uniform(10.0 ** (slope * low), 10.0 ** (slope * high))
+    first, last = 10.0 ** (slope * low), 10.0 ** (slope * high)
+    u = first + (last - first) * rng.uniform()
     return float(np.log10(u) / slope)
 
 
@@ -145,7 +151,7 @@ def draw_galaxy(label: str, magnitude: float, band: int, rng: np.random.Generato
     step = Z_GRID[1] - Z_GRID[0]
     redshift = float(abs(Z_GRID[k] + rng.uniform(-0.5, 0.5) * step)) + 0.002
     # Real galaxies lie between and around the templates.
-    spectral_type = float(np.clip(t + rng.normal(0, 0.25), 0, len(SPECTRAL_TYPES) - 1))
+    spectral_type = float(np.clip(t + rng.normal(0, 0.3), 0, BLUEST_TYPE))
     relative = _interpolated(spectral_type, redshift)
     magnitudes = relative - relative[band] + magnitude
     bulge_fraction = _bulge_fraction(label, spectral_type, rng)
@@ -161,9 +167,8 @@ def _interpolated(spectral_type: float, redshift: float) -> FloatArray:
 def _bulge_fraction(label: str, spectral_type: float, rng: np.random.Generator) -> float:
     if label == "bulge":
         return float(rng.uniform(0.65, 1.0))
-    mean = 0.22 * (
-        1 - spectral_type / 3.2
-    )  # late types have next to no bulge (Allen et al. 2006, MNRAS 371, 2)
+    # Late types have next to no bulge (Allen et al. 2006, MNRAS 371, 2).
+    mean = 0.22 * (1 - min(spectral_type, 3.0) / 3.2)
     return float(np.clip(rng.exponential(mean), 0, 0.45))
 
 

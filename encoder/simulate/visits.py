@@ -23,6 +23,10 @@ in the noise pixels of 0.8 arcsec seeing."""
 LSST_ELECTRONS: FloatArray = np.array([0.4, 2.1, 1.8, 1.5, 0.95, 0.42])
 """Per nJy in 30 s: zero points of 26.5, 28.3, 28.1, 27.9, 27.4, 26.5 for one electron a second (SMTN-002)."""
 
+DEEP_SHARE = 0.35
+"""Of visits as deep as those of the precursor camera and of the deep-drilling fields, of which the real
+sample has many: a noise of 0.28 times the nominal one."""
+
 ZTF_ELECTRONS = 6.2
 """Per DN (Bellm et al. 2019, PASP 131, 018002)."""
 
@@ -101,8 +105,7 @@ def draw_conditions(survey: Survey, rng: np.random.Generator) -> Conditions:
 
 def _lsst(rng: np.random.Generator) -> Conditions:
     band = int(rng.choice(len(BANDS), p=BAND_SHARES[Survey.LSST]))
-    # A quarter as deep as the precursor and deep-drilling visits that are in the stream, too.
-    deep = happens(0.25, rng)
+    deep = happens(DEEP_SHARE, rng)
     depth = float(10 ** (rng.normal(-0.55, 0.15) if deep else rng.normal(0.05, 0.1)))
     noise = float(LSST_SKY_NOISE[band]) * depth
     share = float(np.clip(rng.lognormal(np.log(0.35 if deep else 0.2), 0.35), 0.08, 0.8))
