@@ -126,7 +126,7 @@ class ModelContract(BaseModel):
 
 
 def check_inputs(grid: Grid) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
-    """Inputs for two made-up alerts, one a survey: the same everywhere, without a random generator.
+    """Make inputs for two made-up alerts, one a survey: the same everywhere, without a random generator.
 
     Parameters
     ----------

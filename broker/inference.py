@@ -98,9 +98,7 @@ class Model:
         """
         rows = len(inputs["survey"])
         parts = [
-            self._session.run(
-                list(OUTPUTS), {k: inputs[k][start : start + self._batch_size] for k in INPUTS}
-            )
+            self._session.run(list(OUTPUTS), {k: inputs[k][start : start + self._batch_size] for k in INPUTS})
             for start in range(0, rows, self._batch_size)
         ]
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(OUTPUTS)}
@@ -172,12 +170,12 @@ def _check_graph(name: str, session: onnxruntime.InferenceSession, contract: Mod
         "anomaly": (),
     }
     if widths != wanted:
-        raise ModelRefused(
-            f"{name}: the graph gives {widths}, its contract says {wanted}; export it again"
-        )
+        raise ModelRefused(f"{name}: the graph gives {widths}, its contract says {wanted}; export it again")
     size = next(node.shape[-1] for node in session.get_inputs() if node.name == "stamps")
     if size != contract.grid.size:
-        raise ModelRefused(f"{name}: the graph takes {size} px stamps, its contract says {contract.grid.size}")
+        raise ModelRefused(
+            f"{name}: the graph takes {size} px stamps, its contract says {contract.grid.size}"
+        )
 
 
 def _check_values(name: str, model: Model) -> None:

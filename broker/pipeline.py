@@ -72,7 +72,11 @@ class Pipeline:
             One for each message, in their order.
         """
         read = [self._read(message) for message in messages]
-        alerts = [(message, alert) for message, alert in zip(messages, read, strict=True) if isinstance(alert, Alert)]
+        alerts = [
+            (message, alert)
+            for message, alert in zip(messages, read, strict=True)
+            if isinstance(alert, Alert)
+        ]
         enriched = iter(self._enrich(alerts))
         return [outcome if isinstance(outcome, Rejected) else next(enriched) for outcome in read]
 
@@ -90,7 +94,9 @@ class Pipeline:
         points, lows, highs = summarise(outputs["photoz_pdf"], self._contract.z_min, self._contract.z_max)
         summaries = zip(points.tolist(), lows.tolist(), highs.tolist(), strict=True)
         return [
-            Enriched(message, alert, self._enrichment(alert, laid, {k: v[i] for k, v in outputs.items()}, summary))
+            Enriched(
+                message, alert, self._enrichment(alert, laid, {k: v[i] for k, v in outputs.items()}, summary)
+            )
             for i, ((message, alert), laid, summary) in enumerate(zip(alerts, stamps, summaries, strict=True))
         ]
 
@@ -117,7 +123,9 @@ class Pipeline:
                 psf_fwhm=stamps.psf_fwhm,
                 valid_fraction=stamps.valid_fraction,
             ),
-            bands_used=tuple(b for b, flux in zip(BANDS, alert.photometry.tolist(), strict=True) if np.isfinite(flux)),
+            bands_used=tuple(
+                b for b, flux in zip(BANDS, alert.photometry.tolist(), strict=True) if np.isfinite(flux)
+            ),
             flags=self._flags(alert, stamps, usable=usable),
         )
 
@@ -127,7 +135,9 @@ class Pipeline:
         # The difference shows the transient, not its host: it says nothing of the redshift.
         image = bool(stamps.valid_fraction[:2].any())
         photometry = bool(np.isfinite(alert.photometry).any())
-        source = {(True, True): "both", (True, False): "image", (False, True): "photometry"}.get((image, photometry))
+        source = {(True, True): "both", (True, False): "image", (False, True): "photometry"}.get(
+            (image, photometry)
+        )
         if source is None:
             return None
         point, low, high = summary
@@ -201,11 +211,14 @@ def summarise(
     return point, _quantile(cumulative, 0.16, z_min, width), _quantile(cumulative, 0.84, z_min, width)
 
 
-def _quantile(cumulative: NDArray[np.float64], level: float, z_min: float, width: float) -> NDArray[np.float64]:
+def _quantile(
+    cumulative: NDArray[np.float64], level: float, z_min: float, width: float
+) -> NDArray[np.float64]:
     last = cumulative.shape[1] - 1
     index = np.minimum((cumulative < level).sum(axis=1), last)
     rows = np.arange(len(cumulative))
     below = np.where(index > 0, cumulative[rows, index - 1], 0.0)
     inside = cumulative[rows, index] - below
     share = np.divide(level - below, inside, out=np.full(len(rows), 0.5), where=inside > 0)
-    return z_min + width * (index + np.clip(share, 0.0, 1.0))
+    quantile: NDArray[np.float64] = z_min + width * (index + np.clip(share, 0.0, 1.0))
+    return quantile

@@ -63,6 +63,7 @@ def _alert_texts(outcome: Enriched) -> dict[str, str]:
     """Headers by which a subscriber filters without decoding; unknown is the empty text."""
     alert, enrichment = outcome.alert, outcome.enrichment
     redshift = enrichment.redshift
+    point, low, high = (redshift.point, redshift.low, redshift.high) if redshift else (None, None, None)
     return {
         "alert-id": str(alert.alert_id),
         "object-id": alert.object_id,
@@ -74,9 +75,9 @@ def _alert_texts(outcome: Enriched) -> dict[str, str]:
         "model": f"{enrichment.model.name}-{enrichment.model.version}",
         "anomaly": _number(enrichment.anomaly, ".4f"),
         "morphology": enrichment.top_class or "",
-        "photoz": _number(redshift and redshift.point, ".4f"),
-        "photoz-lo": _number(redshift and redshift.low, ".4f"),
-        "photoz-hi": _number(redshift and redshift.high, ".4f"),
+        "photoz": _number(point, ".4f"),
+        "photoz-lo": _number(low, ".4f"),
+        "photoz-hi": _number(high, ".4f"),
         "flags": ",".join(enrichment.flags),
     }
 

@@ -44,7 +44,8 @@ def test_no_messages_give_no_outcomes(run: Run) -> None:
 
 
 def test_outcomes_keep_the_order_of_a_mixed_topic(run: Run) -> None:
-    outcomes = run(b"nonsense", lsst_packet(alert_id=7), None, ztf_packet(alert_id=8), lsst_packet(alert_id=9))
+    lsst, ztf = lsst_packet(alert_id=7), ztf_packet(alert_id=8)
+    outcomes = run(b"nonsense", lsst, None, ztf, lsst_packet(alert_id=9))
     assert [o.message.offset for o in outcomes] == [0, 1, 2, 3, 4]
     found = [o.alert.alert_id if isinstance(o, Enriched) else o.reason for o in outcomes]
     assert found == [Reason.FRAME_INVALID, 7, Reason.NULL_VALUE, 8, 9]
@@ -122,4 +123,5 @@ def test_percentiles_agree_with_numpy_on_many_draws() -> None:
     pdf = rng.dirichlet(np.ones(40)).astype(np.float32)[None]
     draws = (rng.choice(40, 400_000, p=pdf[0] / pdf[0].sum()) + rng.random(400_000)) * 0.05
     point, low, high = summarise(pdf, 0.0, 2.0)
-    np.testing.assert_allclose([point[0], low[0], high[0]], [draws.mean(), *np.percentile(draws, [16, 84])], atol=0.01)
+    drawn = [draws.mean(), *np.percentile(draws, [16, 84])]
+    np.testing.assert_allclose([point[0], low[0], high[0]], drawn, atol=0.01)

@@ -15,10 +15,11 @@ from broker.records import RecordBuilder
 from broker.survey import WANTED
 from broker.testing.packets import lsst_packet, ztf_packet
 
-HEADERS = (
-    "alert-id object-id survey ra dec mjd band model anomaly morphology photoz photoz-lo photoz-hi flags "
-    "schema-fingerprint source-topic source-partition source-offset source-timestamp"
-).split()
+HEADERS = [
+    *("alert-id", "object-id", "survey", "ra", "dec", "mjd", "band", "model", "anomaly", "morphology"),
+    *("photoz", "photoz-lo", "photoz-hi", "flags", "schema-fingerprint"),
+    *("source-topic", "source-partition", "source-offset", "source-timestamp"),
+]
 
 
 @pytest.fixture(scope="module")
