@@ -30,9 +30,9 @@ def _head(contract: ModelContract) -> Iterator[str]:
     yield f"# Model card: {contract.name} {contract.version}"
     yield ""
     yield (
-        f"A residual network of {contract.mmac:.0f} million multiply-accumulates that turns the three stamps "
-        f"of one Rubin or ZTF alert into an embedding of {contract.embedding_size} numbers, with three heads: "
-        f"morphology ({classes}), a redshift PDF on {contract.z_bins} bins to z = {contract.z_max:g}, and an "
+        f"A residual network of {contract.mmac:.0f} million multiply-accumulates that turns the three "
+        f"stamps of one Rubin or ZTF alert into an embedding of {contract.embedding_size} numbers, with three "
+        f"heads: morphology ({classes}), a redshift PDF on {contract.z_bins} bins to z = {contract.z_max:g}, and an "
         "anomaly score. The encoder was pretrained without labels (momentum contrast, with a regression of "
         "clean fluxes) and then frozen; the heads were fitted on the simulation's labels."
     )
@@ -43,7 +43,8 @@ def _head(contract: ModelContract) -> Iterator[str]:
     yield ""
     yield (
         "- **It has seen no real alert in training.** Every number below is measured on held-out "
-        "*simulation*; how far it holds on the sky is not measured here. Expect it to be worse, and over-confident."
+        "*simulation*; how far it holds on the sky is not measured here. Expect it to be worse, "
+        "and over-confident."
     )
     yield (
         "- Not a real/bogus classifier to decide by: its artefacts are simulated ones. Not photometric "
@@ -67,8 +68,8 @@ def _numbers(report: Report) -> Iterator[str]:
     yield ""
     yield (
         f"{counts['held_out']} held-out alerts of {counts['held_out_objects']} objects that neither "
-        f"pretraining nor heads saw ({counts['training']} trained the heads, {counts['validation']} chose their epoch "
-        "and calibrated them). Brackets: 95 % bootstrap over objects; this is one training run, so the spread "
+        f"pretraining nor heads saw ({counts['training']} trained the heads, {counts['validation']} chose their "
+        "epoch and calibrated them). Brackets: 95 % bootstrap over objects; this is one training run, so the spread "
         "between runs is not in them. Redshifts are measured on those below z_max "
         f"({counts['held_out_beyond_z_max']} alerts lie beyond). Seeds: "
         + ", ".join(f"{name} {seed}" for name, seed in report.seeds.items())

@@ -114,7 +114,7 @@ class PretrainConfig(_Frozen):
     warmup : float
         Share of the run in which the learning rate rises.
     momentum : float
-        Of the momentum encoder.
+        Of the momentum encoder. At 0.99 the queue is so stale that its age tells keys apart (leak test).
     temperature : float
     queue : int
         Negatives kept; at most a quarter of the set, or objects meet themselves.
@@ -140,7 +140,7 @@ class PretrainConfig(_Frozen):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: float = Field(default=0.05, gt=0, lt=1)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
+    momentum: float = Field(default=0.996, ge=0, lt=1)
     temperature: float = Field(default=0.2, gt=0)
     queue: int = Field(default=2048, ge=1)
     projection: int = Field(default=128, ge=2)

@@ -279,7 +279,7 @@ def z_bin(redshift: Tensor, config: NetworkConfig) -> Tensor:
     return torch.where(known, place.long().clamp(0, config.z_bins - 1), torch.full((), -1))
 
 
-def _fit(  # noqa: PLR0917 -- private, and read once
+def _fit(
     head: Head,
     inputs: Callable[[int, Tensor, Generator], Tensor],
     targets: Callable[[Tensor], Tensor],

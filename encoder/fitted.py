@@ -3,11 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from broker.alert import SURVEYS
 from broker.errors import SettingsError
@@ -103,7 +104,8 @@ def _provenance(run: Run, alerts: Labelled, train: Labelled, classes: tuple[str,
         anomaly_reference=f"simulated alerts of every class but {UNUSUAL}, of the alert's survey",
         training_data=(
             f"simulation only: {len(alerts)} alerts ({by_survey}), {len(train)} of them with labels "
-            f"for the heads; {run.step} steps of {run.config.batch_size} pairs without labels, seed {run.config.seed}"
+            f"for the heads; {run.step} steps of {run.config.batch_size} pairs without labels, "
+            f"seed {run.config.seed}"
         ),
     )
 
@@ -148,6 +150,8 @@ def load_fitted(folder: Path) -> Fitted:
         raise SettingsError(
             f"{error.filename} is not there: run `encoder fit-heads --output {folder}` first"
         ) from error
-    except (RuntimeError, KeyError, EOFError, OSError, ValidationError) as error:
-        raise SettingsError(f"{folder} does not hold a model of `encoder fit-heads`: {error}") from error
+    except (RuntimeError, KeyError, EOFError, OSError, ValueError, UnpicklingError) as error:
+        raise SettingsError(
+            f"{folder} does not hold a model of `encoder fit-heads`: {str(error).splitlines()[0]}"
+        ) from error
     return Fitted(model, provenance, report)

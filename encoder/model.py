@@ -32,7 +32,7 @@ class AlertModel(nn.Module):
         self.redshift = redshift_head(config, *sizes, dropout)
         self.anomaly = AnomalyScore(config)
 
-    def forward(  # noqa: PLR0917 -- the exporter names inputs by their position
+    def forward(
         self, stamps: Tensor, mask: Tensor, noise: Tensor, survey: Tensor, band: Tensor, photometry: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the graph.

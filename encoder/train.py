@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Generator, Tensor
@@ -244,8 +244,10 @@ def load_checkpoint(path: Path) -> Run:
         config = PretrainConfig.model_validate_json(content["config"])
     except FileNotFoundError as error:
         raise TrainError(f"no checkpoint at {path}: run `encoder pretrain` first") from error
-    except (RuntimeError, KeyError, ValidationError, EOFError, OSError, ValueError) as error:
-        raise TrainError(f"{path} is no checkpoint of `encoder pretrain`: {error}") from error
+    except (RuntimeError, KeyError, EOFError, OSError, ValueError, UnpicklingError) as error:
+        raise TrainError(
+            f"{path} is no checkpoint of `encoder pretrain`: {str(error).splitlines()[0]}"
+        ) from error
     moco = new_moco(config)
     moco.load_state_dict(content["moco"])
     optimizer = _optimizer(config, moco)

@@ -1,0 +1,145 @@
+"""The loop: it learns, goes on to the bit where it was killed, and says what is wrong."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from broker.errors import ConfigurationError
+from encoder.boxes import Boxes
+from encoder.config import NetworkConfig, PretrainConfig, ViewConfig
+from encoder.train import CHECKPOINT, CURVES, LOG, learning_rate, load_checkpoint, pretrain
+
+pytestmark = pytest.mark.train
+
+SMALL = NetworkConfig(widths=(8, 16), blocks=1, groups=4, hidden=8, prototypes=8)
+CONFIG = PretrainConfig(network=SMALL, batch_size=16, queue=16, epochs=3, checkpoint_seconds=1e-3)
+
+
+@pytest.fixture(scope="module")
+def boxes():
+    """Round sources of many widths and fluxes."""
+    generator = torch.Generator().manual_seed(0)
+    count, side = 80, 64
+    axis = torch.arange(side, dtype=torch.float32) - 31.5
+    radius2 = axis[:, None] ** 2 + axis[None, :] ** 2
+    width = 1.5 + 3 * torch.rand(count, 1, 1, 1, generator=generator)
+    flux = 10 ** (1 + 2 * torch.rand(count, 3, 1, 1, generator=generator))
+    noise = torch.randn(count, 3, side, side, generator=generator)
+    photometry = 1000 * torch.rand(count, 6, generator=generator)
+    photometry[::3, 2] = torch.nan
+    return Boxes(
+        box=flux * torch.exp(-radius2 / (2 * width**2)) + noise,
+        centre=torch.full((count, 2), 31.5),
+        noise=torch.ones(count, 3),
+        ratio=torch.ones(count),
+        survey=torch.arange(count) % 2,
+        band=torch.arange(count) % 6,
+        psf_fwhm=torch.full((count, 3), 3.0),
+        photometry=photometry,
+    )
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return torch.arange(80) % 3
+
+
+def weights(run):
+    return torch.cat([value.flatten().float() for value in run.moco.state_dict().values()])
+
+
+def test_a_killed_run_goes_on_to_the_bit(boxes, labels, tmp_path):
+    whole = pretrain(CONFIG, boxes, labels, tmp_path / "whole")
+    stopped = pretrain(CONFIG, boxes, labels, tmp_path / "killed", max_minutes=0)
+    assert stopped.step == 1
+    resumed = pretrain(CONFIG, boxes, labels, tmp_path / "killed")
+    assert resumed.step == whole.step == 15
+    assert torch.equal(weights(resumed), weights(whole))
+    timeless = [{k: v for k, v in entry.items() if k != "seconds"} for entry in whole.history]
+    assert timeless == [{k: v for k, v in entry.items() if k != "seconds"} for entry in resumed.history]
+
+
+def test_another_seed_is_another_run(boxes, labels, tmp_path):
+    one = pretrain(CONFIG, boxes, labels, tmp_path / "one")
+    other = pretrain(CONFIG.model_copy(update={"seed": 3}), boxes, labels, tmp_path / "other")
+    assert not torch.allclose(weights(one), weights(other))
+
+
+def test_the_labels_are_only_watched(boxes, labels, tmp_path):
+    one = pretrain(CONFIG, boxes, labels, tmp_path / "one")
+    other = pretrain(CONFIG, boxes, torch.full_like(labels, -1), tmp_path / "other")
+    assert torch.equal(weights(one), weights(other))
+
+
+def test_it_learns(boxes, labels, tmp_path):
+    config = CONFIG.model_copy(
+        update={"epochs": 16, "learning_rate": 1e-2, "bf16": False, "checkpoint_seconds": 60.0}
+    )
+    history = pretrain(config, boxes, labels, tmp_path).history
+    assert history[-1]["auxiliary"] < 0.8 * history[0]["auxiliary"]
+    assert history[-1]["contrast"] < history[1]["contrast"]
+
+
+def test_a_run_leaves_checkpoint_log_and_curves(boxes, labels, tmp_path):
+    run = pretrain(CONFIG, boxes, labels, tmp_path)
+    log = json.loads((tmp_path / LOG).read_text())
+    assert log["config"] == json.loads(CONFIG.model_dump_json())
+    assert [entry["epoch"] for entry in log["history"]] == [1, 2, 3]
+    assert {"contrast", "auxiliary", "spread", "rank_me", "knn", "learning_rate"} <= log["history"][0].keys()
+    assert (tmp_path / CURVES).read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT, LOG, CURVES}
+    assert torch.equal(weights(load_checkpoint(tmp_path / CHECKPOINT)), weights(run))
+
+
+def test_another_configuration_does_not_go_on_with_the_run(boxes, labels, tmp_path):
+    pretrain(CONFIG, boxes, labels, tmp_path, max_minutes=0)
+    with pytest.raises(ConfigurationError, match="another configuration"):
+        pretrain(CONFIG.model_copy(update={"temperature": 0.1}), boxes, labels, tmp_path)
+
+
+def test_a_queue_in_which_objects_would_meet_themselves_is_refused(boxes, labels, tmp_path):
+    with pytest.raises(ConfigurationError, match="quarter of 80 alerts"):
+        pretrain(CONFIG.model_copy(update={"queue": 21}), boxes, labels, tmp_path)
+
+
+def test_a_set_smaller_than_a_batch_is_refused(boxes, labels, tmp_path):
+    with pytest.raises(ConfigurationError, match="no batch of 16"):
+        pretrain(CONFIG, boxes[slice(0, 10)], labels[:10], tmp_path)
+
+
+def test_no_checkpoint_and_no_checkpoint_of_ours(tmp_path):
+    with pytest.raises(ConfigurationError, match="run `encoder pretrain` first"):
+        load_checkpoint(tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    with pytest.raises(ConfigurationError, match="no checkpoint of"):
+        load_checkpoint(tmp_path / "text.pt")
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    rates = np.array([learning_rate(CONFIG, share) for share in np.linspace(0, 1, 101)])
+    peak = int(rates.argmax())
+    assert abs(peak - 100 * CONFIG.warmup) <= 1
+    assert (np.diff(rates[: peak + 1]) > 0).all()
+    assert (np.diff(rates[peak:]) < 0).all()
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_missing_template_does_not_stop_training(boxes, labels, tmp_path):
+    box = boxes.box.clone()
+    box[::2, 1] = torch.nan
+    noise = boxes.noise.clone()
+    noise[::2, 1] = 0
+    run = pretrain(CONFIG, replace(boxes, box=box, noise=noise), labels, tmp_path)
+    assert all(np.isfinite(entry["loss"]) for entry in run.history)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("size_scaling", (1.2, 0.8)), ("blur_probability", 1.5), ("role_dropout", 1.0), ("colour_jitter", 1)],
+)
+def test_views_that_make_no_sense_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        ViewConfig.model_validate({field: value})
