@@ -152,8 +152,8 @@ def ghost(canvas: Canvas, rng: np.random.Generator) -> None:
     angle = rng.uniform(0, 2 * np.pi)
     away = radius * rng.uniform(0.7, 1.1)
     distance = np.hypot(x - away * np.cos(angle), y - away * np.sin(angle))
-    disc = 1 / (1 + np.exp((distance - radius) / (0.5 * canvas.sigma)))
-    hole = 1 / (1 + np.exp((distance - rng.uniform(0.3, 0.7) * radius) / (0.5 * canvas.sigma)))
+    disc = 1 / (1 + np.exp((distance - radius) / (1.2 * canvas.sigma)))
+    hole = 1 / (1 + np.exp((distance - rng.uniform(0.3, 0.7) * radius) / (1.2 * canvas.sigma)))
     canvas.add((disc - hole * rng.uniform(0, 1)) * canvas.noise * rng.uniform(1.2, 6))
 
 
