@@ -86,13 +86,13 @@ def _named(schema: dict[str, Any], namespace: str) -> dict[str, Any]:
     name = _full_name(_attribute(schema, "name"), schema.get("namespace", namespace))
     kind = schema["type"]
     if kind == "enum":
-        return {"name": name, "type": kind, "symbols": _attribute(schema, "symbols")}
+        return {"name": name, "type": kind, "symbols": _listed(schema, "symbols")}
     if kind == "fixed":
-        return {"name": name, "type": kind, "size": int(_attribute(schema, "size"))}
+        return {"name": name, "type": kind, "size": _attribute(schema, "size")}
     inner = name.rpartition(".")[0]
     fields = [
         {"name": _attribute(field, "name"), "type": _canonical(_attribute(field, "type"), inner)}
-        for field in _attribute(schema, "fields")
+        for field in _listed(schema, "fields")
     ]
     return {"name": name, "type": "record", "fields": fields}
 
@@ -101,6 +101,13 @@ def _attribute(schema: Any, name: str) -> Any:
     if not isinstance(schema, dict) or name not in schema:
         raise ValueError(f"an Avro schema lacks its attribute {name!r}: {schema!r:.80}")
     return schema[name]
+
+
+def _listed(schema: dict[str, Any], name: str) -> list[Any]:
+    value = _attribute(schema, name)
+    if not isinstance(value, list):
+        raise ValueError(f"attribute {name!r} of an Avro schema is no list: {value!r:.80}")  # noqa: TRY004 - as below
+    return value
 
 
 def _full_name(name: Any, namespace: str) -> str:

@@ -71,7 +71,9 @@ def encode(node: Type, random: Random) -> bytes:
         case Array(items=items):
             return _blocks([encode(items, random) for _ in range(random.choice((0, 0, 1, 3)))], random)
         case Map(values=values):
-            entries = [_sized(f"k{i}".encode()) + encode(values, random) for i in range(random.choice((0, 2)))]
+            entries = [
+                _sized(f"k{i}".encode()) + encode(values, random) for i in range(random.choice((0, 2)))
+            ]
             return _blocks(entries, random)
         case Fixed(size=size):
             return random.randbytes(size)

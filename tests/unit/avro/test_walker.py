@@ -62,7 +62,9 @@ def test_what_passes_after_damage_decodes_whole_with_fastavro(name, seed, data):
     datum = bytearray(encode(TREES[name], Random(seed)))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(datum) - 1))
-        datum[at] = data.draw(st.sampled_from((0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF, datum[at] ^ 1, datum[at] ^ 2)))
+        datum[at] = data.draw(
+            st.sampled_from((0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF, datum[at] ^ 1, datum[at] ^ 2))
+        )
     try:
         WALKERS[name](bytes(datum))
     except DatumError:
@@ -107,8 +109,16 @@ BROKEN = [
     ({"type": "enum", "name": "E", "symbols": ["a"]}, long(-1), "enum index -1"),
     ({"type": "array", "items": "long"}, long(2**40), "1099511627776 items"),
     ({"type": "array", "items": "long"}, long(-1) + long(3) + long(1) + b"\0", "a block said it has 3 bytes"),
-    ({"type": "array", "items": "long"}, long(-1) + long(-1) + long(1) + b"\0", "a block said it has -1 bytes"),
-    ({"type": "array", "items": "long"}, long(-1) + long(2) + long(1) + b"\0\0\0", "a block said it ends at byte 4"),
+    (
+        {"type": "array", "items": "long"},
+        long(-1) + long(-1) + long(1) + b"\0",
+        "a block said it has -1 bytes",
+    ),
+    (
+        {"type": "array", "items": "long"},
+        long(-1) + long(2) + long(1) + b"\0\0\0",
+        "a block said it ends at byte 4",
+    ),
     ({"type": "map", "values": "long"}, long(-1) + long(2) + long(1) + b"k\1\0", "a block said it ends"),
     ({"type": "long", "logicalType": "timestamp-micros"}, long(2**62), "outside years 1 to 9999"),
 ]
@@ -120,7 +130,13 @@ def test_what_breaks_a_type_is_refused_with_its_field_and_byte(kind, datum, what
         one_field(kind)(datum)
 
 
-@pytest.mark.parametrize("datum", [long(-2) + long(2) + long(7) + long(8) + b"\0", long(1) + long(7) + long(-1) + long(1) + long(8) + b"\0"])
+@pytest.mark.parametrize(
+    "datum",
+    [
+        long(-2) + long(2) + long(7) + long(8) + b"\0",
+        long(1) + long(7) + long(-1) + long(1) + long(8) + b"\0",
+    ],
+)
 def test_negative_block_counts_are_legal(datum):
     walker = compile_walker({"type": "record", "name": "One", "fields": [{"name": "f", "type": {
         "type": "array", "items": {"type": "record", "name": "I", "fields": [{"name": "x", "type": "long"}]}}}]}, ["f[].x"])  # fmt: skip
@@ -131,7 +147,10 @@ def test_negative_block_counts_are_legal(datum):
     ("kind", "why"),
     [
         ("nowhere.Defined", "does not define before"),
-        ({"type": "record", "name": "Self", "fields": [{"name": "s", "type": ["null", "Self"]}]}, "recursive"),
+        (
+            {"type": "record", "name": "Self", "fields": [{"name": "s", "type": ["null", "Self"]}]},
+            "recursive",
+        ),
         ({"type": "array", "items": "null"}, "take no bytes"),
         ({"type": "bytes", "logicalType": "decimal", "precision": 4}, "logical type 'decimal'"),
     ],

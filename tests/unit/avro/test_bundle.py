@@ -1,0 +1,167 @@
+"""The bundle holds what the surveys publish and what the broker writes, complete, under fixed ids."""
+
+import copy
+import json
+from pathlib import Path
+
+import fastavro
+import pytest
+import schemas
+from fastavro.schema import fingerprint, load_schema, to_parsing_canonical_form
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from broker.avro.encoding import PHOTOZ_SOURCES
+from broker.errors import Reason
+
+NAMES = [entry.name for entry in schemas.entries()]
+RUBIN = [name for name in schemas.INPUT_FORMS if name.startswith("lsst.")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_schema_is_complete_and_its_fingerprint_is_fastavros(name):
+    schema = schemas.load(name)
+    canonical = to_parsing_canonical_form(fastavro.parse_schema(copy.deepcopy(schema)))
+    assert schemas.canonical_form(schema) == canonical
+    assert (
+        schemas.entry(name).fingerprint
+        == fingerprint(canonical, "CRC-64-AVRO")
+        == schemas.fingerprint(schema)
+    )
+
+
+@pytest.mark.parametrize("form", RUBIN)
+def test_rubin_schemas_are_the_published_ones_without_their_documentation(form):
+    packet = pytest.importorskip("lsst.alert.packet", reason="lsst-alert-packet is a development oracle")
+    major, _, minor = form.removeprefix("lsst.v").partition("_")
+    published = load_schema(
+        str(Path(packet.__file__).parent / "schema" / major / minor / f"{form}.alert.avsc")
+    )
+    assert schemas.canonical_form(schemas.input_form(form)) == to_parsing_canonical_form(published)
+    assert '"doc"' not in json.dumps(schemas.input_form(form))
+
+
+def test_every_published_rubin_schema_from_7_0_is_in_the_bundle():
+    packet = pytest.importorskip("lsst.alert.packet", reason="lsst-alert-packet is a development oracle")
+    root = Path(packet.__file__).parent / "schema"
+    versions = {(int(p.parts[-3]), int(p.parts[-2])) for p in root.glob("*/*/lsst.v*.alert.avsc")}
+    assert {f"lsst.v{major}_{minor}" for major, minor in versions if major >= 7} == set(RUBIN)
+
+
+def test_every_ztf_packet_has_one_of_the_two_forms(ztf_paths):
+    found = set()
+    for path in ztf_paths:
+        with path.open("rb") as file:
+            found.add(schemas.fingerprint(json.loads(fastavro.reader(file).metadata["avro.schema"])))
+    assert found == {schemas.entry("ztf.v3_3").fingerprint, schemas.entry("ztf.v4_02").fingerprint}
+
+
+def test_ids_and_names_are_fixed():
+    ids = {entry.name: entry.schema_id for entry in schemas.entries()}
+    assert ids["lsst.v7_0"] == 700
+    assert ids["lsst.v11_1"] == 1101
+    assert ids["ztf.v4_02"] is None
+    assert ids["enriched_alert.v1.lsst.v11_1"] == 1_900_011_101
+    assert ids["enriched_alert.v1.ztf.v3_3"] == 1_900_015_303
+    assert ids["enriched_alert.v1.ztf.v4_02"] == 1_900_015_402
+    assert ids["dead_letter.v1"] == 1_900_009_001
+    assert schemas.by_id(1_900_011_101)["name"] == "nightjar.lsst.v11_1.EnrichedAlert"
+
+
+def test_an_enriched_alert_ends_with_the_original_record():
+    for form in schemas.INPUT_FORMS:
+        schema = schemas.load(schemas.enriched_name(form))
+        assert [field["name"] for field in schema["fields"]] == ["enrichment", "alert"]
+        assert schema["fields"][-1]["type"] == schemas.input_form(form)
+
+
+def test_schemas_are_found_by_fingerprint():
+    for entry in schemas.entries():
+        assert schemas.fingerprint(schemas.by_fingerprint(entry.fingerprint)) == entry.fingerprint
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda: schemas.by_id(4242),
+        lambda: schemas.by_fingerprint("00" * 8),
+        lambda: schemas.load("lsst.v6_0"),
+        lambda: schemas.input_form("dead_letter.v1"),
+    ],
+)
+def test_what_the_bundle_lacks_is_refused_with_what_it_has(find):
+    with pytest.raises(LookupError, match=r"the bundle holds .*, .*"):
+        find()
+
+
+def test_a_caller_cannot_change_the_bundle():
+    schemas.by_id(1101)["fields"].clear()
+    assert schemas.by_id(1101)["fields"]
+
+
+def our_fields(schema):
+    """Give every field of our own records."""
+    if isinstance(schema, dict):
+        for field in schema.get("fields", ()):
+            yield field
+            yield from our_fields(field["type"])
+        yield from our_fields(schema.get("items"))
+    elif isinstance(schema, list):
+        for branch in schema:
+            yield from our_fields(branch)
+
+
+OURS = [schemas.load("enriched_alert.v1.lsst.v11_1")["fields"][0]["type"], schemas.load("dead_letter.v1")]
+
+
+@pytest.mark.parametrize("schema", OURS, ids=["enrichment", "dead_letter"])
+def test_our_fields_are_documented_and_null_has_a_meaning_and_is_the_default(schema):
+    fields = list(our_fields(schema))
+    assert len(fields) > 10
+    for field in fields:
+        assert len(field["doc"]) > 3
+        if isinstance(field["type"], list):
+            assert field["type"][0] == "null"
+            assert field["default"] is None
+            assert "Null" in field["doc"]
+
+
+def test_reasons_are_those_of_the_errors_and_leave_room_for_others():
+    reason = next(f["type"] for f in schemas.load("dead_letter.v1")["fields"] if f["name"] == "reason")
+    assert {r.value for r in Reason} <= set(reason["symbols"])
+    assert reason["default"] == "other"
+
+
+def test_sources_of_a_redshift_are_those_of_the_schema():
+    photoz = next(f["type"][1] for f in OURS[0]["fields"] if f["name"] == "photoz")
+    source = next(f["type"] for f in photoz["fields"] if f["name"] == "source")
+    assert tuple(source["symbols"]) == PHOTOZ_SOURCES
+
+
+kinds = st.sampled_from(["record", "enum", "fixed", "array", "map", "int", "Name"])
+attributes = st.none() | st.integers() | st.text(max_size=3) | kinds
+made_up_schemas = st.recursive(
+    attributes,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.fixed_dictionaries(
+            {"type": kinds | inner},
+            optional={
+                key: attributes | inner
+                for key in ("name", "namespace", "fields", "items", "values", "symbols", "size")
+            },
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(made_up_schemas)
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_what_is_no_schema_is_a_value_error(made_up):
+    try:
+        form = schemas.canonical_form(made_up)
+    except ValueError as error:
+        assert "Avro" in str(error)
+        return
+    assert json.loads(form) is not None
