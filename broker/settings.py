@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import yaml
 from pydantic import (
@@ -78,6 +78,9 @@ class Section(BaseModel):
     """A group of settings: frozen, and unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+Checked = TypeVar("Checked", bound=Section)
 
 
 class Plaintext(Section):
@@ -410,6 +413,20 @@ def load(overrides: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise SettingsError(_one_line(error, config)) from error
     except ValueError as error:  # pydantic-settings: a value that should be JSON and is not
         raise SettingsError(f"environment: {error}: mappings are given as JSON") from error
+
+
+def checked(section: type[Checked], given: Mapping[str, Any]) -> Checked:
+    """Make one section of settings by itself.
+
+    Raises
+    ------
+    SettingsError
+        One line that names the setting, what was found and what was wanted.
+    """
+    try:
+        return section.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, None)) from error
 
 
 def _said(overrides: Mapping[str, Any]) -> dict[str, Any]:

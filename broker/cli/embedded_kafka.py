@@ -46,7 +46,7 @@ def host(topics: list[str], partitions: int, ready_file: Path | None, stop: thre
             kafka.create_topic(topic, partitions)
         typer.echo(f"--bootstrap-servers {kafka.bootstrap_servers}")
         typer.echo(
-            f"keeps about {PARTITION_MEGABYTES} MB a partition and drops older messages silently; Ctrl-C ends it",
+            f"keeps about {PARTITION_MEGABYTES} MB a partition, drops older messages silently; Ctrl-C ends",
             err=True,
         )
         if ready_file is not None:

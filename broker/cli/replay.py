@@ -24,6 +24,9 @@ FRAME_MAGIC, CONTAINER_MAGIC = b"\x00", b"Obj\x01"
 CHUNK = 100
 """Records confirmed together; few enough that a progress bar moves."""
 
+CONNECT_SECONDS = 25.0
+"""How long to look for a broker."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
@@ -92,10 +95,14 @@ class Replay:
         self.console.print(f"{path}: skipped: {why}", markup=False)
 
     def publish(
-        self, packets: Iterator[bytes], stop: threading.Event, progress: Progress | None = None
+        self,
+        packets: Iterator[bytes],
+        stop: threading.Event,
+        progress: Progress | None = None,
+        expected: int | None = None,
     ) -> None:
         """Write packets in small groups, each confirmed before the next."""
-        task = progress.add_task(self.topic, total=None) if progress else None
+        task = progress.add_task(self.topic, total=expected) if progress else None
         size = CHUNK if self.rate is None else max(1, min(CHUNK, round(self.rate / 10)))
         began = time.monotonic()
         while not stop.is_set() and (chunk := list(islice(packets, size))):
@@ -154,10 +161,13 @@ def replay(
         chosen = files(paths)
         stop = stop_on_signals()
         console = Console(stderr=True)
-        sink = KafkaSink(bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=25.0, stop=stop)
+        sink = KafkaSink(
+            bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=CONNECT_SECONDS, stop=stop
+        )
         run = Replay(sink, topic, console, rate)
         with _bar(console) as progress:
-            run.publish(islice(run.packets(chosen), limit), stop, progress)
+            expected = min(len(chosen), limit or len(chosen))  # more where containers are split
+            run.publish(islice(run.packets(chosen), limit), stop, progress, expected)
         typer.echo(f"published {run.published} alerts of {len(chosen)} files on {topic}")
         if run.skipped:
             typer.echo(f"broker-replay: {len(run.skipped)} files were skipped, see above", err=True)

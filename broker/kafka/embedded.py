@@ -41,7 +41,9 @@ class EmbeddedKafka:
 
     def __enter__(self) -> Self:
         text = ctypes.create_string_buffer(ERROR_TEXT_SIZE)
-        self._client = self._library.rd_kafka_new(PRODUCER, None, text, ERROR_TEXT_SIZE)
+        quiet = self._library.rd_kafka_conf_new()
+        self._library.rd_kafka_conf_set(quiet, b"log_level", b"3", text, ERROR_TEXT_SIZE)
+        self._client = self._library.rd_kafka_new(PRODUCER, quiet, text, ERROR_TEXT_SIZE)
         if not self._client:
             raise KafkaError(f"librdkafka made no client to host the embedded Kafka: {text.value.decode()}")
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._client, 1)
@@ -77,6 +79,8 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(cimpl.__file__)  # symbols of the librdkafka it is linked to are found through it
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures = {
+        "rd_kafka_conf_new": (pointer, []),
+        "rd_kafka_conf_set": (number, [pointer, text, text, text, ctypes.c_size_t]),
         "rd_kafka_new": (pointer, [number, pointer, text, ctypes.c_size_t]),
         "rd_kafka_destroy": (None, [pointer]),
         "rd_kafka_mock_cluster_new": (pointer, [pointer, number]),

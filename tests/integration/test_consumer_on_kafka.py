@@ -1,6 +1,7 @@
 """``broker-consumer`` as a process, on a real Apache Kafka."""
 
 import io
+import json
 import random
 import re
 import subprocess
@@ -324,3 +325,59 @@ class TestRefusals:
         code, _, log = run("broker-consumer", "--topic", "a", "--model", str(model))
         assert code == 2
         assert "is not a readable ONNX model" in log.splitlines()[-1]
+
+
+def test_replay_and_subscribe_around_the_consumer(
+    cluster: Cluster, consume: Run, run: Run, kafka: str, tmp_path: Path
+) -> None:
+    topic = cluster.make()
+    for number, packet in enumerate([*mixed(8), b"Obj\x01broken"]):
+        (tmp_path / f"{number}.avro").write_bytes(packet)
+    at = ("--bootstrap-servers", kafka)
+    code, output, log = run("broker-replay", str(tmp_path), "--topic", topic, *at)
+    assert (code, output) == (0, f"published 9 alerts of 9 files on {topic}\n"), log
+    assert consume(topic)[1].startswith("consumed 9: enriched 8 ")
+    reading = ("--topic", f"{topic}.enriched", "--exit-at-end", *at)
+    code, output, _ = run("broker-subscribe", *reading, "--format", "jsonl")
+    enrichments = [json.loads(line)["enrichment"] for line in output.splitlines()]
+    assert (code, len(enrichments)) == (0, 8)
+    assert {len(one["embedding"]) for one in enrichments} == {64}
+    code, output, _ = run("broker-subscribe", *reading, "--survey", "ztf")
+    assert (code, output.count("ZTF24aaaaaaa")) == (0, 3)
+    code, output, _ = run("broker-subscribe", *reading, "--group-id", f"readers-{topic}", "--limit", "3")
+    assert (code, cluster.committed(f"{topic}.enriched", f"readers-{topic}")) == (0, 3)
+    code, output, _ = run("broker-subscribe", "--topic", f"{topic}.dead-letter", "--exit-at-end", *at)
+    assert (code, output.count("container_invalid")) == (0, 1)
+
+
+def test_consumers_that_come_and_go_lose_nothing(
+    cluster: Cluster, start, kafka: str, untrained_model: Path, eventually
+) -> None:
+    topic, group = cluster.make(partitions=4), "come-and-go"
+    packets = mixed(2000)
+    cluster.publish(topic, packets)
+    common = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", group)
+    begin = [*common, "--model", str(untrained_model)]
+    small = {"BROKER_CONSUMER__BATCH_SIZE": "20"}
+    first = start("broker-consumer", *begin, **small)
+    eventually(lambda: cluster.committed(topic, group) > 0)
+    second = start("broker-consumer", *begin, **small)
+    eventually(lambda: "assigned alerts" in read_so_far(second))
+    first.send_signal(TERM)
+    first.communicate(timeout=60)
+    third = start("broker-consumer", *begin, "--exit-at-end", **small)
+    _, log = third.communicate(timeout=100)
+    assert third.returncode == 0, log
+    eventually(lambda: cluster.committed(topic, group) == len(packets))
+    second.send_signal(TERM)
+    second.communicate(timeout=60)
+    places = {
+        (headers(message)["source-partition"], headers(message)["source-offset"])
+        for message in cluster.read(f"{topic}.enriched")
+    }
+    assert len(places) == len(packets)
+
+
+def read_so_far(process: subprocess.Popen[str]) -> str:
+    """One line of a process's log."""
+    return process.stderr.readline()
