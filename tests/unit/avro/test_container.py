@@ -7,8 +7,8 @@ import zlib
 
 import fastavro
 import pytest
-import schemas
 
+import schemas
 from broker.avro import container as subject
 from broker.avro.container import ContainerReader, read_header, split_container
 from broker.avro.encoding import long

@@ -5,11 +5,11 @@ from random import Random
 
 import fastavro
 import pytest
-import schemas
 from avro_oracle import decode_whole, encode, leaf, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import schemas
 from broker.alert import Survey
 from broker.avro.deserializer import STAMPS, Deserializer
 from broker.avro.encoding import long
@@ -162,7 +162,12 @@ stamp_bytes = st.one_of(
     st.binary(max_size=80),
     st.builds(lambda s, t: s + t, st.just(A), st.binary(max_size=9)),
 )
-nested = st.builds(lambda head, inner, end: head + tail_of(*inner) + end, st.sampled_from((A, C)), st.lists(stamp_bytes, min_size=3, max_size=3), st.sampled_from((b"", b"", b"end")))  # fmt: skip
+nested = st.builds(
+    lambda head, inner, end: head + tail_of(*inner) + end,
+    st.sampled_from((A, C)),
+    st.lists(stamp_bytes, min_size=3, max_size=3),
+    st.sampled_from((b"", b"", b"end")),
+)
 
 
 @given(

@@ -1,16 +1,16 @@
 """What goes out is the enrichment, then the original datum, and needs nothing of ours to be read."""
 
 import io
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import fastavro
 import numpy as np
 import pytest
-import schemas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import schemas
 from broker.alert import (
     Alert,
     Enrichment,
@@ -89,21 +89,23 @@ def expected(alert, enrichment, micros):
         "mjd": alert.mjd,
         "enriched_at": micros,
         "model": {"name": model.name, "version": model.version, "weights_digest": model.digest},
-        "seen": {name: listed(getattr(look, name)) for name in ("size", "pixel_scale", "band", "psf_fwhm", "valid_fraction")},
+        "seen": as_dict(look, ("size", "pixel_scale", "band", "psf_fwhm", "valid_fraction")),
         "bands_used": list(enrichment.bands_used),
         "embedding": listed(enrichment.embedding),
         "morphology_classes": list(enrichment.morphology_classes),
         "morphology": listed(enrichment.morphology),
         "morphology_top": enrichment.top_class,
-        "photoz": redshift and {
-            name: listed(getattr(redshift, name)) for name in ("z_min", "z_max", "pdf", "point", "low", "high", "source")
-        },
+        "photoz": redshift and as_dict(redshift, ("z_min", "z_max", "pdf", "point", "low", "high", "source")),
         "anomaly": enrichment.anomaly,
         "anomaly_interesting": enrichment.anomaly_interesting,
         "anomaly_artefact": enrichment.anomaly_artefact,
-        "heads": [{name: listed(getattr(head, name)) for name in ("name", "digest", "labels", "values")} for head in enrichment.heads],
+        "heads": [as_dict(head, ("name", "digest", "labels", "values")) for head in enrichment.heads],
         "flags": list(enrichment.flags),
-    }  # fmt: skip
+    }
+
+
+def as_dict(part, names):
+    return {name: listed(getattr(part, name)) for name in names}
 
 
 def listed(value):
@@ -155,7 +157,7 @@ def test_a_subscriber_needs_fastavro_and_the_schemas_only(enrichment):
         assert np.linalg.norm(attached["embedding"]) == pytest.approx(1, abs=1e-6)
         assert attached["morphology_top"] == "bulge"
         assert attached["photoz"]["source"] == "both"
-        assert attached["enriched_at"] == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=timezone.utc)
+        assert attached["enriched_at"] == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
 
 
 def test_the_original_datum_follows_untouched_for_every_real_packet(lsst_paths, ztf_paths, enrichment):
@@ -207,7 +209,7 @@ def test_a_dead_letter_holds_the_message_as_it_came(value):
         "reason": "schema_unknown",
         "error": "found \\udcff",
         "version": "0.1.0",
-        "rejected_at": datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=timezone.utc),
+        "rejected_at": datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC),
     }
     assert schemas.by_fingerprint(serialize.fingerprint)["name"] == "nightjar.DeadLetter"
 

@@ -4,11 +4,11 @@ from random import Random
 
 import fastavro
 import pytest
-import schemas
 from avro_oracle import decode_whole, encode, leaf, leaves_of, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import schemas
 from broker.avro.encoding import long
 from broker.avro.types import resolve
 from broker.avro.walker import compile_walker
@@ -23,7 +23,8 @@ EVERY_TYPE = {
         {"name": "pair", "type": {"type": "fixed", "name": "Pair", "size": 2}},
         {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["a", "b", "c"]}},
         {"name": "many", "type": ["int", "string", "null", "double", "bytes"]},
-        {"name": "inner", "type": ["null", {"type": "record", "name": "Inner", "fields": [{"name": "x", "type": "float"}]}]},
+        {"name": "inner", "type": ["null", {"type": "record", "name": "Inner", "fields": [
+            {"name": "x", "type": "float"}]}]},
         {"name": "history", "type": ["null", {"type": "array", "items": "Inner"}]},
         {"name": "texts", "type": {"type": "array", "items": "string"}},
         {"name": "raws", "type": {"type": "array", "items": {"type": "record", "name": "R", "fields": [
@@ -138,8 +139,9 @@ def test_what_breaks_a_type_is_refused_with_its_field_and_byte(kind, datum, what
     ],
 )
 def test_negative_block_counts_are_legal(datum):
-    walker = compile_walker({"type": "record", "name": "One", "fields": [{"name": "f", "type": {
-        "type": "array", "items": {"type": "record", "name": "I", "fields": [{"name": "x", "type": "long"}]}}}]}, ["f[].x"])  # fmt: skip
+    item = {"type": "record", "name": "I", "fields": [{"name": "x", "type": "long"}]}
+    field = {"name": "f", "type": {"type": "array", "items": item}}
+    walker = compile_walker({"type": "record", "name": "One", "fields": [field]}, ["f[].x"])
     assert walker(datum) == {"f[].x": [7, 8]}
 
 
