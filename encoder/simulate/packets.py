@@ -2,16 +2,18 @@
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from broker.alert import BANDS, Survey
 from broker.testing.packets import Visit, lsst_packet, ztf_packet
 from broker.testing.stamps import Stamp
 from encoder.simulate.colours import AB_ZERO_POINT_NJY
-from encoder.simulate.driver import SimulatedAlert
+from encoder.simulate.driver import SimulatedAlert, simulated_alerts
+from encoder.simulate.populations import CLASSES
 
 LABELS_FILE = "labels.csv"
 LABELS_HEADER = ("alert_id", "object_id", "survey", "class", "redshift", "file")
@@ -65,6 +67,36 @@ def write_packets(alerts: Iterable[SimulatedAlert], folder: Path) -> list[Path]:
             table.writerow((alert.alert_id, alert.object_id, survey, alert.label, redshift, path.name))
             paths.append(path)
     return paths
+
+
+def simulate_packets(
+    n: int,
+    seed: int,
+    folder: Path,
+    *,
+    surveys: Sequence[Survey] = tuple(Survey),
+    classes: Sequence[str] = CLASSES,
+    visits: int = 1,
+) -> list[Path]:
+    """Simulate alerts into packets; the same as `encoder.simulate.simulate` puts into shards.
+
+    Parameters
+    ----------
+    n, seed : int
+    folder : Path
+        Made where it does not exist.
+    surveys, classes : sequence
+        Take turns.
+    visits : int
+        Alerts of each object.
+
+    Returns
+    -------
+    list of Path
+    """
+    alerts = simulated_alerts(range(n), seed, surveys, classes, visits)
+    shown = track(alerts, description=f"simulate {n} objects", total=n * visits)
+    return write_packets(shown, folder)
 
 
 def _position(alert: SimulatedAlert) -> tuple[float, float]:

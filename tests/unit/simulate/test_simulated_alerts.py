@@ -14,7 +14,7 @@ from broker.survey import WANTED, read_alert
 from encoder.archive import ARRAYS, BOX_SIDE, load_shards, save_shard, shard_from_alerts
 from encoder.simulate import CLASSES, simulate, simulated_alerts
 from encoder.simulate.driver import simulate_one, to_shard
-from encoder.simulate.packets import LABELS_FILE, write_packets
+from encoder.simulate.packets import LABELS_FILE, simulate_packets, write_packets
 
 pytestmark = pytest.mark.train
 
@@ -114,6 +114,16 @@ def test_labels_lie_beside_the_packets(alerts, tmp_path):
     assert [int(row["alert_id"]) for row in rows] == [a.alert_id for a in alerts]
     assert [row["class"] for row in rows] == [a.label for a in alerts]
     assert [row["file"] for row in rows] == [path.name for path in paths]
+
+
+def test_packets_and_shards_of_a_seed_are_the_same_alerts(tmp_path):
+    shard = load_shards(simulate(4, 9, tmp_path / "shards", visits=2))
+    deserialize = Deserializer(WANTED)
+    packets = [
+        read_alert(deserialize(p.read_bytes())) for p in simulate_packets(4, 9, tmp_path / "p", visits=2)
+    ]
+    assert [a.alert_id for a in packets] == shard.alert_id.tolist()
+    assert [a.object_id for a in packets] == shard.object_id.tolist()
 
 
 def test_rubin_photometry_is_known_in_the_bands_of_the_history(alerts):
