@@ -40,7 +40,7 @@ def demo(
     message came out, either enriched or as a dead letter. Ctrl-C ends all
     that was started.
 
-    Examples:
+    For example:
       broker-demo
       broker-demo --alerts 1000 --seed 7
       broker-demo --keep-running

@@ -112,7 +112,7 @@ class Exposure:
     psf_flux, psf_flux_error, science_flux : float
         Forced at the position on difference and science, nJy.
     template_fluxes : FloatArray, shape (6,)
-        Forced on templates of all bands, nJy.
+        Forced on templates of all bands, nJy; NaN for ZTF, whose packets have none.
     """
 
     stamps: tuple[Stamp, Stamp, Stamp]
@@ -206,6 +206,8 @@ def _forced(image: FloatArray, psf: FloatArray) -> float:
 def _template_fluxes(scene: Scene, conditions: Conditions, rng: np.random.Generator) -> FloatArray:
     """Measure forced fluxes in all bands, in nJy, with the noise that their templates would have."""
     c = conditions
+    if c.survey is Survey.ZTF:
+        return np.full(len(BANDS), np.nan)
     psf = c.template.point(c.canvas)
     share = c.template_noise / c.science_noise
     noise = share * LSST_SKY_NOISE / np.sqrt(np.sum(psf**2))

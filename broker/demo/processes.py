@@ -1,13 +1,15 @@
 """Programs that the demonstration starts, and ends whatever happens."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from broker.errors import ConfigurationError, NightjarError
 
@@ -16,6 +18,8 @@ START_SECONDS = 30.0
 
 END_SECONDS = 10.0
 """From SIGTERM to SIGKILL."""
+
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 REFUSED = 2
 """Exit code by which our programs say that their configuration cannot work."""
@@ -31,9 +35,13 @@ class Program:
     arguments : list of str
     log : Path
         What it prints, on either stream.
+    environment : mapping of str to str
+        Variables beside those we have ourselves, which go first.
     """
 
-    def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], log: Path, environment: Mapping[str, str] = NO_VARIABLES
+    ) -> None:
         self.name = name
         self.log = log
         module = "broker.cli." + name.removeprefix("broker-").replace("-", "_")
@@ -45,6 +53,7 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**environment, **os.environ},
             )
 
     @property
@@ -90,9 +99,11 @@ class Program:
 
 
 @contextmanager
-def running(name: str, arguments: list[str], log: Path) -> Iterator[Program]:
+def running(
+    name: str, arguments: list[str], log: Path, environment: Mapping[str, str] = NO_VARIABLES
+) -> Iterator[Program]:
     """Run a program for the length of a block."""
-    program = Program(name, arguments, log)
+    program = Program(name, arguments, log, environment)
     try:
         yield program
     finally:
