@@ -48,7 +48,7 @@ def grid_noise(native_noise: float, native_scale: float, grid_scale: float) -> f
     return native_noise * (grid_scale / native_scale) ** 2 * BILINEAR_NOISE
 
 
-def resample(  # noqa: PLR0917
+def resample(
     image: Float32Array,
     mask: BoolArray | Float32Array,
     centre: tuple[float, float],

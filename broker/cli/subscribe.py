@@ -229,10 +229,12 @@ class Subscription:
         try:
             record = decode(message.value or b"", headers.get("schema-fingerprint"))
         except AlertError as error:
-            return self._foreign(message, error.detail)
+            self._foreign(message, error.detail)
+            return None
         if record.keys() & {"enrichment", "reason"}:
             return record
-        return self._foreign(message, "it is an alert as its survey sends it")
+        self._foreign(message, "it is an alert as its survey sends it")
+        return None
 
     def _foreign(self, message: Message, why: str) -> None:
         self.unreadable += 1
