@@ -110,8 +110,10 @@ class Common:
         """Decode the whole packet."""
         if packet.value[:1] == b"\0":
             schema = self.schema_of(int.from_bytes(packet.value[1:FRAME_SIZE], "big"))
-            return fastavro.schemaless_reader(io.BytesIO(packet.value[FRAME_SIZE:]), schema, None)
-        return next(fastavro.reader(io.BytesIO(packet.value)))
+            record: Any = fastavro.schemaless_reader(io.BytesIO(packet.value[FRAME_SIZE:]), schema, None)
+        else:
+            record = next(iter(fastavro.reader(io.BytesIO(packet.value))))
+        return dict(record)
 
     def stamps(self, record: dict[str, Any]) -> list[Any]:
         """Read every plane of the three stamps."""
@@ -158,7 +160,7 @@ def read_packets(folder: Path, survey: Survey) -> list[Packet]:
         alert = side.decode(Packet(value, "", {}, b""))
         expected = side.encode(Packet(value, alert.form, {}, b""), alert)
         _, schema = common.output_of(alert.form)
-        decoded = fastavro.schemaless_reader(io.BytesIO(expected[FRAME_SIZE:]), schema, None)
+        decoded: Any = fastavro.schemaless_reader(io.BytesIO(expected[FRAME_SIZE:]), schema, None)
         packets.append(Packet(value, alert.form, decoded["enrichment"], expected))
     return packets
 
