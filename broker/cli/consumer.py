@@ -76,7 +76,7 @@ def consume(
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info (default), warning or error.")] = None,
 ) -> None:
-    r"""Read alerts, enrich them, publish the results.
+    """Read alerts, enrich them, publish the results.
 
     Every setting can also come from the environment (BROKER_KAFKA__GROUP_ID) or the --config file;
     the command line goes first, then the environment, then the file. Offsets are committed when
@@ -85,8 +85,7 @@ def consume(
 
     Exit codes: 0 done, 2 configuration or model refused, 1 anything else.
 
-    \b
-    Examples:
+    For example:
       broker-consumer --topic alerts
       broker-consumer --topic alerts --start 2026-03-01T04:00:00Z --exit-at-end
       broker-consumer --topic-pattern 'ztf_.*_programid1' --output-prefix ztf --group-id night

@@ -24,14 +24,13 @@ def serve(
         Path | None, typer.Option(help="Write the bootstrap servers into this file when Kafka is up.")
     ] = None,
 ) -> None:
-    r"""Host librdkafka's mock cluster on this machine until Ctrl-C.
+    """Host librdkafka's mock cluster on this machine until Ctrl-C.
 
     Other programs join it with the --bootstrap-servers it prints. It is for demos and tests: about
     5 MB are kept of each partition and older messages vanish without an error; nothing is on disk;
     topics make themselves, with 4 partitions; only this machine reaches it.
 
-    \b
-    Examples:
+    For example:
       broker-embedded-kafka
       broker-embedded-kafka --topic alerts --partitions 8 --ready-file kafka.address
     """

@@ -146,14 +146,13 @@ def replay(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Publish no more than this many.")] = None,
 ) -> None:
-    r"""Publish Rubin frames and Avro containers as they are.
+    """Publish Rubin frames and Avro containers as they are.
 
     A container of several alerts is split into one message each. What is neither a frame nor a
     container is skipped, said, and makes the exit code 1. Every packet is confirmed by Kafka before
     this ends.
 
-    \b
-    Examples:
+    For example:
       broker-replay packets/ --topic alerts
       broker-replay night.avro --topic ztf_20260301_programid1 --rate 100 --limit 5000
     """

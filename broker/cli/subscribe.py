@@ -269,12 +269,11 @@ def subscribe(
         float | None, typer.Option(min=0.0, max=1.0, help="Only alerts at least this anomalous.")
     ] = None,
 ) -> None:
-    r"""Print what the broker published: enriched alerts, or dead letters.
+    """Print what the broker published: enriched alerts, or dead letters.
 
     Survey, morphology and anomaly are filtered by the headers, before anything is decoded.
 
-    \b
-    Examples:
+    For example:
       broker-subscribe --topic alerts.enriched
       broker-subscribe --topic alerts.enriched --min-anomaly 0.99 --start latest
       broker-subscribe --topic alerts.enriched --format jsonl --exit-at-end > enriched.jsonl

@@ -68,7 +68,7 @@ def read_back(kafka: EmbeddedKafka, topic: str, *arguments: str) -> tuple[int, s
 def test_help_has_examples(program) -> None:
     result = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "120"})
     assert result.exit_code == 0
-    assert "Examples:" in result.stdout
+    assert "For example:" in result.stdout
 
 
 class TestReplay:

@@ -1,0 +1,94 @@
+"""The command line from simulation to a file the broker serves, at the smallest size."""
+
+import json
+
+import pytest
+
+from broker.inference import Model
+from encoder import cli
+from encoder.config import NetworkConfig, PretrainConfig
+from encoder.fitted import load_fitted
+
+pytestmark = pytest.mark.train
+
+
+def call(monkeypatch, *arguments):
+    """Exit code of the program."""
+    monkeypatch.setattr("sys.argv", ["encoder", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("encoder")
+
+
+@pytest.fixture(scope="module")
+def recipe(folder):
+    network = NetworkConfig(widths=(8, 16), blocks=1, groups=4, hidden=8, prototypes=8)
+    path = folder / "recipe.json"
+    path.write_text(PretrainConfig(network=network, batch_size=16, queue=16, epochs=1).model_dump_json())
+    return path
+
+
+def test_simulate_pretrain_fit_export_inspect(folder, recipe, monkeypatch, capfd):
+    shards, run, heads, onnx = (folder / name for name in ("shards", "run", "heads", "models/model.onnx"))
+    assert call(monkeypatch, "simulate", "--output", shards, "--count", 140, "--processes", 1) == 0
+    assert call(monkeypatch, "pretrain", "--data", shards, "--output", run, "--config", recipe) == 0
+    checkpoint = run / "last.pt"
+    assert (
+        call(monkeypatch, "fit-heads", "--data", shards, "--checkpoint", checkpoint, "--output", heads) == 0
+    )
+    assert call(monkeypatch, "export", "--heads", heads, "--output", onnx) == 0
+    capfd.readouterr()
+    assert call(monkeypatch, "inspect", onnx) == 0
+
+    contract = Model.load(onnx).contract
+    assert contract.weights_digest[:16] in capfd.readouterr().out  # a narrow terminal breaks the rest
+    assert contract.trained
+    assert contract.morphology_classes == contract.simulated_classes
+    card = (onnx.parent / "MODEL_CARD.md").read_text()
+    report = load_fitted(heads).report
+    accuracy = report.tables["morphology"]["this model"]["accuracy"]
+    assert str(accuracy) in card
+    assert contract.weights_digest in card
+    assert set(json.loads((heads / "metrics.json").read_text())["definitions"]) >= {
+        metric for table in report.tables.values() for row in table.values() for metric in row
+    }
+    counts = report.counts
+    assert counts["training"] + counts["validation"] + counts["held_out"] == 140
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("pretrain", "--data", "nowhere", "--output", "out"), "no shards (*.npz) at nowhere"),
+        (
+            ("fit-heads", "--data", "nowhere", "--checkpoint", "none.pt", "--output", "out"),
+            "no checkpoint at none.pt",
+        ),
+        (("export", "--heads", "nowhere", "--output", "out.onnx"), "run `encoder fit-heads"),
+        (("inspect", "nowhere.onnx"), "nowhere.onnx cannot be read"),
+    ],
+)
+def test_what_cannot_work_ends_with_2_and_one_line(arguments, words, monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments) == 2
+    said = capfd.readouterr().err
+    assert words in said.replace("\n", " ")
+    assert "Traceback" not in said
+
+
+def test_a_recipe_with_an_unknown_field_is_refused(monkeypatch, capfd, tmp_path):
+    (tmp_path / "recipe.json").write_text('{"colour_jitter": 1}')
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "pretrain", "--data", ".", "--output", "out", "--config", "recipe.json") == 2
+    assert "colour_jitter" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["simulate", "pretrain", "fit-heads", "export", "inspect"])
+def test_every_command_shows_an_example(command, monkeypatch, capfd):
+    assert call(monkeypatch, command, "--help") == 0
+    assert f"encoder {command}" in capfd.readouterr().out
