@@ -6,6 +6,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -181,5 +182,8 @@ if __name__ == "__main__":
     with KafkaServer() as kafka:
         sys.stdout.write(f"--bootstrap-servers {kafka.bootstrap_servers}\n")
         sys.stdout.flush()
+        # A shell starts its background jobs with SIGINT ignored: both signals are taken here.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             time.sleep(1e9)
