@@ -54,7 +54,7 @@ integration: $(DEV)/.ready ## Tests on a real Apache Kafka
 bench: $(DEV)/.ready ## The hot path against the common path, side by side
 	$(BIN)/python benchmarks/hot_path.py
 
-model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 30 minutes on two cores)
+model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 10 minutes on two cores)
 	$(BIN)/encoder simulate --output $(RUN)/shards
 	$(BIN)/encoder pretrain --data $(RUN)/shards --output $(RUN)/pretrain
 	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
