@@ -149,6 +149,9 @@ def test_the_tail_gives_three_stamps_that_end_with_the_datum():
         tail_of(b"not FITS", A, B),
         tail_of(A, b"not FITS", B),
         tail_of(A, B, b""),
+        tail_of(A, B, C + tail_of(A, B, C)),  # two chains that hold
+        tail_of(A, B, C + tail_of(B, C, A)),
+        tail_of(b"not FITS", B, C + tail_of(A, B, C)),  # the only one that holds is not the outer
         b"",
     ],
 )
