@@ -37,6 +37,8 @@ class Boxes:
         Grid pixels; NaN where unknown.
     photometry : Tensor, shape (n, 6)
         nJy; NaN where unknown.
+    sky_object : Tensor of int64, shape (n,)
+        Alerts of one object on the sky, visits of it, share a number.
     """
 
     box: Tensor
@@ -47,6 +49,7 @@ class Boxes:
     band: Tensor
     psf_fwhm: Tensor
     photometry: Tensor
+    sky_object: Tensor
 
     @classmethod
     def of(cls, shards: Shard, grid: Grid) -> Self:
@@ -61,6 +64,7 @@ class Boxes:
             band=torch.from_numpy(shards.band.astype(np.int64)),
             psf_fwhm=_float(shards.psf_fwhm / scale[:, None]),
             photometry=_float(shards.photometry),
+            sky_object=torch.from_numpy(np.unique(shards.object_id, return_inverse=True)[1].reshape(-1)),
         )
 
     def __len__(self) -> int:

@@ -74,6 +74,8 @@ class ViewConfig(_Frozen):
         How often dust is put in front, and at most how much: E(B-V) in magnitudes.
     role_dropout : float
         How often the difference stamp is withheld.
+    other_visits : bool
+        Compare an alert with another visit of its object, where there is one, instead of with itself.
     """
 
     rotation: bool = True
@@ -86,6 +88,7 @@ class ViewConfig(_Frozen):
     reddening_probability: float = Field(default=0.5, ge=0, le=1)
     reddening: float = Field(default=0.3, ge=0)
     role_dropout: float = Field(default=0.0, ge=0, lt=1)
+    other_visits: bool = True
 
     @model_validator(mode="after")
     def _scaling_is_a_range(self) -> Self:

@@ -22,18 +22,19 @@ from torch import Generator, Tensor
 
 from broker.errors import SettingsError
 from encoder.augment import Views, as_served
-from encoder.boxes import Boxes
+from encoder.boxes import Boxes, Laid
 from encoder.config import PretrainConfig
 from encoder.curves import draw_curves
 from encoder.losses import knn_score, rank_me
 from encoder.moco import MoCo, clean_targets
+from encoder.repeats import Repeats
 
 CHECKPOINT = "last.pt"
 LOG = "log.json"
 CURVES = "curves.png"
 
 WATCHED = 2048
-"""Alerts on which rank and neighbours are watched."""
+"""Objects on which rank and neighbours are watched, by one alert each."""
 
 COLLAPSED = 4.0
 """Effective rank under which the representation says next to nothing."""
@@ -109,7 +110,8 @@ def pretrain(
     output.mkdir(parents=True, exist_ok=True)
     targets = clean_targets(boxes, config.network.size)
     run = _resume(config, output / CHECKPOINT) or _start(config, targets)
-    views = Views(config.views, config.network.size)
+    views, repeats = Views(config.views, config.network.size), Repeats(boxes.sky_object)
+    watched = repeats.one_each(WATCHED)
     steps_per_epoch = len(boxes) // config.batch_size
     total = config.epochs * steps_per_epoch
     started, saved = time.monotonic() - run.seconds, time.monotonic()
@@ -117,12 +119,15 @@ def pretrain(
         while run.step < total:
             epoch, place = divmod(run.step, steps_per_epoch)
             rows = _order(config.seed, epoch, len(boxes))[place * config.batch_size :][: config.batch_size]
-            parts = _train_step(run, views, boxes[rows], targets[rows], total)
+            generator = Generator().manual_seed(_seed(config.seed, "step", run.step))
+            others = repeats.another(rows, generator) if config.views.other_visits else rows
+            query, key = views(boxes[rows], generator), views(boxes[others], generator)
+            parts = _train_step(run, query, key, targets[rows], total)
             for name, value in parts.items():
                 run.sums[name] = run.sums.get(name, 0.0) + value
             run.seconds = time.monotonic() - started
             if run.step % steps_per_epoch == 0:
-                run.history.append(_epoch_entry(run, boxes, labels, steps_per_epoch, total))
+                run.history.append(_epoch_entry(run, boxes[watched], labels[watched], steps_per_epoch, total))
                 _report(run, output, console)
                 run.sums = {}
             out_of_time = max_minutes is not None and run.seconds > 60 * max_minutes
@@ -135,10 +140,8 @@ def pretrain(
     return run
 
 
-def _train_step(run: Run, views: Views, boxes: Boxes, target: Tensor, total: int) -> dict[str, float]:
+def _train_step(run: Run, query: Laid, key: Laid, target: Tensor, total: int) -> dict[str, float]:
     config = run.config
-    generator = Generator().manual_seed(_seed(config.seed, "step", run.step))
-    query, key = views(boxes, generator), views(boxes, generator)
     rate = learning_rate(config, run.step / total)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -269,13 +272,12 @@ def _resume(config: PretrainConfig, path: Path) -> Run | None:
 
 
 def _epoch_entry(run: Run, boxes: Boxes, labels: Tensor, steps: int, total: int) -> dict[str, float]:
-    watched = slice(0, WATCHED)
-    raw, embedding = embed(run.moco, boxes[watched])
+    raw, embedding = embed(run.moco, boxes)
     return {
         "epoch": float(len(run.history) + 1),
         **{name: value / steps for name, value in run.sums.items()},
         "rank_me": rank_me(raw),
-        "knn": knn_score(embedding, labels[watched]),
+        "knn": knn_score(embedding, labels),
         "learning_rate": learning_rate(run.config, run.step / total),
         "seconds": run.seconds,
     }

@@ -10,6 +10,7 @@ import torch
 from broker.errors import ConfigurationError
 from encoder.boxes import Boxes
 from encoder.config import NetworkConfig, PretrainConfig, ViewConfig
+from encoder.repeats import Repeats
 from encoder.train import CHECKPOINT, CURVES, LOG, learning_rate, load_checkpoint, pretrain
 
 pytestmark = pytest.mark.train
@@ -39,6 +40,7 @@ def boxes():
         band=torch.arange(count) % 6,
         psf_fwhm=torch.full((count, 3), 3.0),
         photometry=photometry,
+        sky_object=torch.arange(count),
     )
 
 
@@ -143,3 +145,25 @@ def test_a_missing_template_does_not_stop_training(boxes, labels, tmp_path):
 def test_views_that_make_no_sense_are_refused(field, value):
     with pytest.raises(ValueError, match=field):
         ViewConfig.model_validate({field: value})
+
+
+def test_another_visit_is_of_the_same_object_and_never_the_alert_itself():
+    sky_object = torch.tensor([4, 9, 4, 2, 9, 4])
+    rows = torch.arange(6).repeat(200)
+    drawn = Repeats(sky_object).another(rows, torch.Generator().manual_seed(0))
+    assert torch.equal(sky_object[drawn], sky_object[rows])
+    assert {(int(a), int(b)) for a, b in zip(rows, drawn, strict=True)} == {
+        (0, 2), (0, 5), (2, 0), (2, 5), (5, 0), (5, 2), (1, 4), (4, 1), (3, 3),
+    }  # fmt: skip
+
+
+def test_one_alert_of_each_object_is_watched():
+    assert Repeats(torch.tensor([4, 9, 4, 2, 9, 4])).one_each(2).tolist() == [0, 1]
+
+
+def test_other_visits_change_what_is_learned(boxes, labels, tmp_path):
+    boxes = replace(boxes, sky_object=torch.arange(len(boxes)) // 2)
+    one = pretrain(CONFIG, boxes, labels, tmp_path / "one")
+    views = CONFIG.views.model_copy(update={"other_visits": False})
+    other = pretrain(CONFIG.model_copy(update={"views": views}), boxes, labels, tmp_path / "other")
+    assert not torch.allclose(weights(one), weights(other))

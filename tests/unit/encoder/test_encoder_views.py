@@ -48,6 +48,7 @@ def source(count=1, sigma=(2.5, 2.5), at=(0.0, 0.0), flux=1000.0, noise=1e-4, ra
         band=torch.arange(count) % len(BANDS),
         psf_fwhm=torch.full((count, 3), fwhm),
         photometry=torch.full((count, len(BANDS)), 500.0),
+        sky_object=torch.arange(count),
     )
 
 
