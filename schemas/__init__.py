@@ -23,6 +23,7 @@ from schemas.catalogue import (
     entry,
     input_form,
     load,
+    sample,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "fingerprint",
     "input_form",
     "load",
+    "sample",
 ]

@@ -5,6 +5,7 @@ Names are ``lsst.v11_1`` and ``ztf.v4_02`` for the forms that are read,
 """
 
 import functools
+import gzip
 import json
 from dataclasses import dataclass
 from importlib import resources
@@ -116,6 +117,31 @@ def load(name: str) -> dict[str, Any]:
         return input_form(name)
     version, _, form = rest.partition(".")
     return enriched_alert(_schema(f"enriched_alert/{version}/enrichment.avsc"), form)
+
+
+def sample(name: str) -> bytes:
+    """Value of one Kafka message of a schema of the bundle, made from a simulated packet.
+
+    Rubin's packets and everything Nightjar writes begin with five bytes of frame: zero and the schema's id;
+    ZTF's packets are Avro container files.
+
+    Raises
+    ------
+    LookupError
+        If the bundle has no such name.
+    """
+    _find("name", name)
+    packed = resources.files("schemas").joinpath(sample_path(name)).read_bytes()
+    return gzip.decompress(packed)
+
+
+def sample_path(name: str) -> str:
+    """Where the sample of a schema lies below the package."""
+    kind, _, rest = name.partition(".")
+    if kind != "enriched_alert":
+        return f"{kind}/{rest}/sample.gz"
+    version, _, form = rest.partition(".")
+    return f"{kind}/{version}/{form}.sample.gz"
 
 
 def enriched_alert(enrichment: dict[str, Any], form: str) -> dict[str, Any]:

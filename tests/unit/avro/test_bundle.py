@@ -1,6 +1,7 @@
 """The bundle holds what the surveys publish and what the broker writes, complete, under fixed ids."""
 
 import copy
+import io
 import json
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import schemas
+from broker.avro.deserializer import Deserializer
 from broker.avro.encoding import PHOTOZ_SOURCES
 from broker.errors import Reason
+from broker.survey import WANTED
 
 NAMES = [entry.name for entry in schemas.entries()]
 RUBIN = [name for name in schemas.INPUT_FORMS if name.startswith("lsst.")]
@@ -54,6 +57,25 @@ def test_every_ztf_packet_has_one_of_the_two_forms(ztf_paths):
         with path.open("rb") as file:
             found.add(schemas.fingerprint(json.loads(fastavro.reader(file).metadata["avro.schema"])))
     assert found == {schemas.entry("ztf.v3_3").fingerprint, schemas.entry("ztf.v4_02").fingerprint}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_schema_ever_shipped_reads_its_sample_to_the_end(name):
+    value, entry = schemas.sample(name), schemas.entry(name)
+    if entry.schema_id is None:
+        (record,) = fastavro.reader(io.BytesIO(value))
+    else:
+        assert value[:5] == b"\0" + entry.schema_id.to_bytes(4, "big")
+        rest = io.BytesIO(value[5:])
+        record = fastavro.schemaless_reader(rest, schemas.load(name), None)
+        assert rest.read() == b""
+    assert set(record) == {field["name"] for field in schemas.load(name)["fields"]}
+
+
+@pytest.mark.parametrize("form", schemas.INPUT_FORMS)
+def test_an_enriched_sample_ends_with_the_datum_of_the_sample_it_was_made_from(form):
+    datum = Deserializer(WANTED)(schemas.sample(form)).datum
+    assert schemas.sample(schemas.enriched_name(form)).endswith(bytes(datum))
 
 
 def test_ids_and_names_are_fixed():
