@@ -1,0 +1,129 @@
+"""What the documents tell people to type, typed: README, examples and the code on the wire's page."""
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import uuid
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+import schemas
+from broker.testing.packets import lsst_packet, ztf_packet
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROGRAMS = sysconfig.get_path("scripts")
+ALERTS = 40
+FIRST_ID = 170032915988086000
+
+BY_OTHER_TESTS = {"make demo", "make test"}
+"""`test_demo` runs the first; the second is what runs this."""
+
+
+def readme_commands() -> list[str]:
+    """Lines of the README's shell blocks, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    lines = (line.partition("  #")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line]
+
+
+def publish(cluster, topic: str, outputs: str) -> None:
+    """Publish alerts of many objects to a topic that is made together with its outputs."""
+    names = [topic, f"{outputs}.enriched", f"{outputs}.dead-letter"]
+    admin = AdminClient({"bootstrap.servers": cluster.servers})
+    config = {"max.message.bytes": "10485760"}
+    for future in admin.create_topics([NewTopic(name, 1, 1, config=config) for name in names]).values():
+        future.result(timeout=30)
+    packets = [
+        lsst_packet(alert_id=FIRST_ID + number, object_id=FIRST_ID + 500 + number) for number in range(ALERTS)
+    ]
+    cluster.publish(topic, [*packets, ztf_packet(), b"no alert"])
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory, cluster) -> Path:
+    """Make a folder like the README's, with labels, and a Kafka with the topic it names."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "examples").symlink_to(PROJECT / "examples")
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("alert_id", "label"))
+        rows.writerows((FIRST_ID + number, "odd" if number % 2 else "even") for number in range(ALERTS))
+    publish(cluster, "alerts", "alerts")
+    return folder
+
+
+def typed(command: str, folder: Path, servers: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as it stands in the README, on this Kafka and in this environment."""
+    command = command.replace("HOST:PORT", servers).replace(".venv/bin/", f"{shlex.quote(PROGRAMS)}/")
+    command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", command)
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def ending(command: str) -> str:
+    """Add the one option that lets a service end."""
+    services = ("broker-consumer", "broker-subscribe")
+    if any(name in command for name in services) and "--exit-at-end" not in command:
+        return f"{command} --exit-at-end"
+    return command
+
+
+def test_the_readme_s_commands_work(here, cluster):
+    commands = [command for command in readme_commands() if command not in BY_OTHER_TESTS]
+    # The consumer comes first: a subscriber has something to see only behind it.
+    commands.sort(key=lambda command: "broker-consumer" not in command)
+    said = {}
+    for command in commands:
+        done = typed(ending(command), here, cluster.servers)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        said[command] = done.stdout + done.stderr
+    assert f"consumed {ALERTS + 2}: enriched {ALERTS + 1}" in said[commands[0]]
+    labelled = next(text for command, text in said.items() if "few_labels" in command)
+    assert f"{ALERTS} labelled alerts of {ALERTS + 1}" in labelled
+    assert len(said) >= 4
+
+
+def test_the_subscriber_s_example_shows_alerts_it_chose_by_their_headers(here, cluster):
+    typed(ending(next(c for c in readme_commands() if "broker-consumer" in c)), here, cluster.servers)
+    done = typed(f"python examples/subscribe.py {cluster.servers} alerts.enriched 0", here, cluster.servers)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("lsst:") == ALERTS
+    assert "anomaly 0." in done.stdout
+
+
+def test_the_operator_s_example_is_a_configuration_that_runs(here, cluster):
+    publish(cluster, "lsst-alerts-v11", "nightjar.lsst")
+    group = f"example-{uuid.uuid4().hex[:6]}"
+    command = (
+        f".venv/bin/broker-consumer --config examples/consumer.yaml --bootstrap-servers HOST:PORT "
+        f"--group-id {group} --exit-at-end"
+    )
+    done = typed(command, here, cluster.servers)
+    assert done.returncode == 0, done.stderr
+    assert len(cluster.read("nightjar.lsst.enriched")) == ALERTS + 1
+    assert len(cluster.read("nightjar.lsst.dead-letter")) == 1
+
+
+def test_the_code_on_the_wire_s_page_decodes_a_message():
+    text = (PROJECT / "docs" / "wire.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    *statements, shown = code.strip().splitlines()
+    names = {"value": schemas.sample("enriched_alert.v1.lsst.v11_1")}
+    exec("\n".join(statements), names)
+    anomaly, ra = eval(shown, names)
+    assert 0 <= anomaly <= 1
+    assert ra == pytest.approx(51.909375)
