@@ -1,11 +1,14 @@
 """The command line from simulation to a file the broker serves, at the smallest size."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from broker.inference import Model
 from encoder import cli
+from encoder.cli import commands
 from encoder.config import NetworkConfig, PretrainConfig
 from encoder.fitted import load_fitted
 
@@ -92,3 +95,14 @@ def test_a_recipe_with_an_unknown_field_is_refused(monkeypatch, capfd, tmp_path)
 def test_every_command_shows_an_example(command, monkeypatch, capfd):
     assert call(monkeypatch, command, "--help") == 0
     assert f"encoder {command}" in capfd.readouterr().out
+
+
+def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch, capfd):
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    assert call(monkeypatch, "pretrain", "--help") == 2
+    assert "pip install 'nightjar[train]'" in capfd.readouterr().err
+
+
+def test_what_needs_no_torch_does_not_load_it():
+    said = "import encoder.cli.inspect, encoder.cli.commands, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
