@@ -45,6 +45,21 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+def counted(number: int, thing: str) -> str:
+    """Give a number with its noun, such as ``1 record`` and ``2 records``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def log_our_lines() -> None:
+    """Log warnings to standard error, without what librdkafka says of each try to connect.
+
+    `broker.kafka` tells the same once in a while, in a sentence.
+    """
+    log_to_stderr("warning")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: not record.getMessage().startswith("FAIL ["))
+
+
 def log_to_stderr(level: str) -> None:
     """Log lines of lifecycle and trouble to standard error."""
     logging.basicConfig(

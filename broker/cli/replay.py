@@ -14,18 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from broker.alert import Record
 from broker.avro.container import split_container
-from broker.cli.ending import FAILED, exit_codes, stop_on_signals
+from broker.cli.clusters import of_alerts, settings_of
+from broker.cli.ending import FAILED, counted, exit_codes, log_our_lines, stop_on_signals
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaSink
-from broker.settings import Plaintext, SinkSettings
 
 FRAME_MAGIC, CONTAINER_MAGIC = b"\x00", b"Obj\x01"
 
 CHUNK = 100
 """Records confirmed together; few enough that a progress bar moves."""
-
-CONNECT_SECONDS = 25.0
-"""How long to look for a broker."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -140,7 +137,15 @@ def files(paths: Iterable[Path]) -> list[Path]:
 def replay(
     paths: Annotated[list[Path], typer.Argument(help="Files, and folders to search for *.avro.")],
     topic: Annotated[str, typer.Option(help="Topic to publish on.")],
-    bootstrap_servers: Annotated[str, typer.Option(help="Kafka, host:port.")] = "localhost:9092",
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file as broker-consumer takes it: cluster and security of its section kafka."
+        ),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Alerts per second. Default: no limit.")
     ] = None,
@@ -155,21 +160,29 @@ def replay(
     For example:
       broker-replay packets/ --topic alerts
       broker-replay night.avro --topic ztf_20260301_programid1 --rate 100 --limit 5000
+      broker-replay packets/ --topic alerts --config consumer.yaml
     """
     with exit_codes("broker-replay"):
+        log_our_lines()
         chosen = files(paths)
         stop = stop_on_signals()
         console = Console(stderr=True)
-        sink = KafkaSink(
-            bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=CONNECT_SECONDS, stop=stop
-        )
+        settings = settings_of(config)
+        connection, producer = of_alerts(settings, bootstrap_servers)
+        patience = settings.consumer.connect_seconds
+        sink = KafkaSink(*connection, producer, connect_seconds=patience, stop=stop)
         run = Replay(sink, topic, console, rate)
         with _bar(console) as progress:
             expected = min(len(chosen), limit or len(chosen))  # more where containers are split
             run.publish(islice(run.packets(chosen), limit), stop, progress, expected)
-        typer.echo(f"published {run.published} alerts of {len(chosen)} files on {topic}")
+        typer.echo(
+            f"published {counted(run.published, 'alert')} of {counted(len(chosen), 'file')} on {topic}"
+        )
         if run.skipped:
-            typer.echo(f"broker-replay: {len(run.skipped)} files were skipped, see above", err=True)
+            verb = "was" if len(run.skipped) == 1 else "were"
+            typer.echo(
+                f"broker-replay: {counted(len(run.skipped), 'file')} {verb} skipped, see above", err=True
+            )
             raise typer.Exit(FAILED)
 
 

@@ -1,44 +1,36 @@
 """``broker-subscribe``: what the broker published, as a table or as JSON lines."""
 
-import base64
-import json
-import math
-import sys
+import functools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+import schemas
 from broker.alert import Message, Survey
 from broker.avro.decode import decode
-from broker.cli.ending import exit_codes, stop_on_signals
+from broker.avro.frame import CONTAINER_MAGIC, FRAME_MAGIC, FRAME_SIZE
+from broker.cli.clusters import of_results, settings_of
+from broker.cli.ending import counted, exit_codes, log_our_lines, stop_on_signals
+from broker.cli.printers import LinePrinter, TablePrinter
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaReader, KafkaSource
-from broker.settings import ConsumerSettings, SourceSettings, Topics, checked
+from broker.records import ENRICHED_SUFFIX
+from broker.settings import ConsumerSettings, Topics, checked
 
 BATCH = 100
 LINGER_SECONDS = 0.2
 
-ENRICHED_COLUMNS = {
-    "alert id": 19,
-    "object id": 19,
-    "ra": 10,
-    "dec": 10,
-    "morphology": 10,
-    "photo-z": 7,
-    "68 %": 11,
-    "anomaly": 7,
-    "flags": 20,
-}
-LETTER_COLUMNS = {"topic": 24, "partition": 9, "offset": 9, "reason": 17, "bytes": 8, "error": 40}
-"""Columns and their widths in characters; the last takes what is left of the line."""
+RAW_ENOUGH = 5
+"""Alerts without an enrichment that tell a topic of raw ones, where nothing of ours came before them."""
+
+FOREIGN_SHOWN = 5
+"""Foreign messages that are named one by one; the others are only counted."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -57,6 +49,7 @@ class Filter:
     Attributes
     ----------
     survey, morphology : str or None
+        Upper and lower case are the same.
     min_anomaly : float or None
     """
 
@@ -68,111 +61,13 @@ class Filter:
         """Whether a record with these headers is wanted."""
         if self.survey is not None and headers.get("survey") != self.survey:
             return False
-        if self.morphology is not None and headers.get("morphology") != self.morphology:
+        if not self.holds_class(headers.get("morphology", "")):
             return False
         return self.min_anomaly is None or float(headers.get("anomaly") or "nan") >= self.min_anomaly
 
-
-class TablePrinter:
-    """Prints batches as tables whose columns line up; the heading comes once for each kind of record."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._heading: Mapping[str, int] | None = None
-
-    def __call__(self, records: Iterable[dict[str, Any]]) -> None:
-        """Print a batch."""
-        enriched: list[list[str]] = []
-        letters: list[list[str]] = []
-        for record in records:
-            if "enrichment" in record:
-                enriched.append(_enriched_row(record["enrichment"]))
-            else:
-                letters.append(_letter_row(record))
-        self._print(ENRICHED_COLUMNS, enriched)
-        self._print(LETTER_COLUMNS, letters)
-
-    def _print(self, columns: Mapping[str, int], rows: list[list[str]]) -> None:
-        if not rows:
-            return
-        table = Table.grid(padding=(0, 2), expand=True)
-        for width in list(columns.values())[:-1]:
-            table.add_column(width=width, no_wrap=True, overflow="ellipsis")
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        if columns is not self._heading:
-            table.add_row(*columns, style="bold")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        # A narrower terminal breaks lines, rather than hide numbers.
-        needed = sum(columns.values()) + 2 * len(columns)
-        self._console.print(table, width=max(self._console.width, needed), crop=False)
-        self._heading = columns
-
-
-class LinePrinter:
-    """Prints records as JSON, one a line.
-
-    Parameters
-    ----------
-    with_alert : bool
-        The original alert too, its stamps in base64 (a dead letter's original bytes likewise).
-    """
-
-    def __init__(self, *, with_alert: bool) -> None:
-        self._with_alert = with_alert
-
-    def __call__(self, records: Iterable[dict[str, Any]]) -> None:
-        """Print a batch."""
-        for record in records:
-            sys.stdout.write(json.dumps(_plain(self._chosen(record)), allow_nan=False) + "\n")
-        sys.stdout.flush()
-
-    def _chosen(self, record: dict[str, Any]) -> dict[str, Any]:
-        if self._with_alert:
-            return record
-        return {name: value for name, value in record.items() if name not in {"alert", "value"}}
-
-
-def _plain(value: Any) -> Any:
-    """Put a decoded value into JSON's few types: NaN is null, bytes are base64, times are ISO 8601."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _enriched_row(enrichment: Mapping[str, Any]) -> list[str]:
-    photoz = enrichment["photoz"]
-    return [
-        str(enrichment["alert_id"]),
-        enrichment["object_id"],
-        f"{enrichment['ra']:.6f}",
-        f"{enrichment['dec']:+.6f}",
-        enrichment["morphology_top"] or "-",
-        f"{photoz['point']:.3f}" if photoz else "-",
-        f"{photoz['low']:.3f}-{photoz['high']:.3f}" if photoz else "-",
-        "-" if enrichment["anomaly"] is None else f"{enrichment['anomaly']:.4f}",
-        " ".join(enrichment["flags"]),
-    ]
-
-
-def _letter_row(letter: Mapping[str, Any]) -> list[str]:
-    size = "null" if letter["value"] is None else str(len(letter["value"]))
-    return [
-        letter["topic"],
-        str(letter["partition"]),
-        str(letter["offset"]),
-        letter["reason"],
-        size,
-        letter["error"],
-    ]
+    def holds_class(self, name: str) -> bool:
+        """Whether this top class is wanted."""
+        return self.morphology is None or name.casefold() == self.morphology.casefold()
 
 
 @dataclass
@@ -189,6 +84,10 @@ class Subscription:
         Records to print.
     exit_at_end : bool
     printed, unreadable : int
+    raw : int
+        Of the unreadable, alerts as a survey sends them.
+    ours : int
+        Records of this broker, wanted or not.
     """
 
     source: KafkaSource
@@ -198,14 +97,25 @@ class Subscription:
     exit_at_end: bool = False
     printed: int = 0
     unreadable: int = 0
+    raw: int = 0
+    ours: int = 0
+    _raw_topic: str = ""
+    _class_is_known: bool = False
 
     def run(self, stop: threading.Event) -> None:
-        """Read until stopped, until the limit, or until the end where that is asked for."""
+        """Read until stopped, until the limit, or until the end where that is asked for.
+
+        Raises
+        ------
+        SettingsError
+            When the topic turns out to hold raw alerts.
+        """
         while not stop.is_set() and (self.limit is None or self.printed < self.limit):
             batch = self.source.poll(BATCH, LINGER_SECONDS)
             if batch:
                 self._print(batch)
             elif self.exit_at_end and self.source.at_end:
+                self._refuse_raw(1)
                 return
 
     def _print(self, batch: list[Message]) -> None:
@@ -224,28 +134,87 @@ class Subscription:
 
     def _decode(self, message: Message) -> dict[str, Any] | None:
         headers = {name: (value or b"").decode(errors="replace") for name, value in message.headers}
+        value = message.value or b""
+        kind = None if "schema-fingerprint" in headers else _raw_kind(value)
+        if kind is not None:
+            self._foreign(message, kind)
+            self.raw += 1
+            self._raw_topic = message.topic
+            self._refuse_raw(RAW_ENOUGH)
+            return None
         if not self.wanted(headers):
+            self.ours += "schema-fingerprint" in headers
+            self._know_class(value, headers)
             return None
         try:
-            record = decode(message.value or b"", headers.get("schema-fingerprint"))
+            record = decode(value, headers.get("schema-fingerprint"))
         except AlertError as error:
             self._foreign(message, error.detail)
             return None
-        if record.keys() & {"enrichment", "reason"}:
-            return record
-        self._foreign(message, "it is an alert as its survey sends it")
-        return None
+        if not record.keys() & {"enrichment", "reason"}:
+            self._foreign(message, "it is neither an enriched alert nor a dead letter")
+            return None
+        self.ours += 1
+        return record
+
+    def _refuse_raw(self, enough: int) -> None:
+        """End where nothing but raw alerts came: more complaints would hide the one word that is missing."""
+        if self.raw >= enough and not self.ours:
+            topic = self._raw_topic
+            raise SettingsError(f"these look like raw alerts: did you mean --topic {topic}{ENRICHED_SUFFIX}?")
+
+    def _know_class(self, value: bytes, headers: Mapping[str, str]) -> None:
+        """Say once when no alert can ever be of the class that is wanted."""
+        if self._class_is_known or self.wanted.holds_class(headers.get("morphology", "")):
+            return
+        self._class_is_known = True
+        try:
+            record = decode(value, headers.get("schema-fingerprint"))
+        except AlertError:
+            return
+        classes = record.get("enrichment", {}).get("morphology_classes") or ()
+        if classes and not any(map(self.wanted.holds_class, classes)):
+            typer.echo(
+                f"broker-subscribe: no class is named {self.wanted.morphology!r}: "
+                f"the model at work knows {', '.join(classes)}",
+                err=True,
+            )
 
     def _foreign(self, message: Message, why: str) -> None:
         self.unreadable += 1
-        place = f"{message.topic}[{message.partition}] offset {message.offset}"
-        typer.echo(f"{place} is not a record of this broker: {why}", err=True)
+        if self.unreadable <= FOREIGN_SHOWN:
+            place = f"{message.topic}[{message.partition}] offset {message.offset}"
+            typer.echo(f"{place} is not a record of this broker: {why}", err=True)
+        elif self.unreadable == FOREIGN_SHOWN + 1:
+            typer.echo("further ones are counted, not named", err=True)
+
+
+def _raw_kind(value: bytes) -> str | None:
+    """Tell what a message is that a survey wrote; None for all others."""
+    if value.startswith(CONTAINER_MAGIC):
+        return "it is an Avro container file, as ZTF sends its alerts"
+    if value.startswith(FRAME_MAGIC) and int.from_bytes(value[1:FRAME_SIZE], "big") in _survey_ids():
+        return "it is an alert as Rubin sends it"
+    return None
+
+
+@functools.cache
+def _survey_ids() -> frozenset[int | None]:
+    return frozenset(schemas.entry(form).schema_id for form in schemas.INPUT_FORMS)
 
 
 @app.command()
 def subscribe(
     topic: Annotated[list[str], typer.Option(help="Topic to read; may be given again.")],
-    bootstrap_servers: Annotated[str, typer.Option(help="Kafka, host:port.")] = "localhost:9092",
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file as broker-consumer takes it: cluster and security of its section sink, else kafka."
+        ),
+    ] = None,
     group_id: Annotated[
         str | None,
         typer.Option(help="Read as a member of this group and commit what is printed. Default: no group."),
@@ -264,31 +233,34 @@ def subscribe(
         bool, typer.Option("--with-alert", help="JSON lines hold the original alert too, stamps in base64.")
     ] = False,
     survey: Annotated[Survey | None, typer.Option(help="Only this survey.")] = None,
-    morphology: Annotated[str | None, typer.Option(help="Only this top class.")] = None,
+    morphology: Annotated[
+        str | None, typer.Option(help="Only this top class; upper and lower case are the same.")
+    ] = None,
     min_anomaly: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Only alerts at least this anomalous.")
     ] = None,
 ) -> None:
     """Print what the broker published: enriched alerts, or dead letters.
 
-    Survey, morphology and anomaly are filtered by the headers, before anything is decoded.
+    Survey, morphology and anomaly are filtered by the headers, before anything is decoded. In a narrow
+    terminal a record takes two lines; into a pipe it is one line, however long.
 
     For example:
       broker-subscribe --topic alerts.enriched
       broker-subscribe --topic alerts.enriched --min-anomaly 0.99 --start latest
       broker-subscribe --topic alerts.enriched --format jsonl --exit-at-end > enriched.jsonl
       broker-subscribe --topic alerts.dead-letter --exit-at-end
+      broker-subscribe --topic nightjar.lsst.enriched --config consumer.yaml
     """
     with exit_codes("broker-subscribe"):
         if with_alert and form is Format.TABLE:
             raise SettingsError("--with-alert needs --format jsonl: a table has no room for the alert")
+        log_our_lines()
         stop = stop_on_signals()
-        limits = checked(ConsumerSettings, {"start": start, "exit_at_end": exit_at_end})
-        # Kafka asks for a group's name even of readers without one; nothing is ever stored under it.
-        kafka = checked(
-            SourceSettings,
-            {"bootstrap_servers": bootstrap_servers, "group_id": group_id or "nightjar-subscribe"},
-        )
+        settings = settings_of(config)
+        patience = settings.consumer.model_dump(include={"connect_seconds", "topic_seconds"})
+        limits = checked(ConsumerSettings, {**patience, "start": start, "exit_at_end": exit_at_end})
+        kafka = of_results(settings, bootstrap_servers, group_id)
         kind = KafkaReader if group_id is None else KafkaSource
         source = kind(kafka, limits, Topics(tuple(topic)), stop)
         show = TablePrinter(Console()) if form is Format.TABLE else LinePrinter(with_alert=with_alert)
@@ -303,7 +275,7 @@ def subscribe(
 
 def _closing(subscription: Subscription) -> str:
     unreadable = f", {subscription.unreadable} not readable" if subscription.unreadable else ""
-    return f"{subscription.printed} records{unreadable}"
+    return f"{counted(subscription.printed, 'record')}{unreadable}"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import fastavro
@@ -13,13 +14,20 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from broker.alert import Message, Record, Rejected
+from broker.alert import Enriched, Message, Record, Rejected
+from broker.avro.deserializer import Deserializer
 from broker.avro.serializer import DeadLetterSerializer
 from broker.cli import consumer, embedded_kafka, replay, subscribe
+from broker.cli.clusters import of_results, settings_of
+from broker.cli.printers import TablePrinter
 from broker.cli.replay import Replay, files
 from broker.errors import Reason, SettingsError
+from broker.inference import Model
 from broker.kafka import EmbeddedKafka, KafkaSink
+from broker.pipeline import Pipeline
+from broker.records import RecordBuilder
 from broker.settings import Plaintext, SinkSettings
+from broker.survey import WANTED
 from broker.testing.datums import container
 from broker.testing.memory import MemorySink
 from broker.testing.packets import lsst_packet, ztf_packet
@@ -52,6 +60,39 @@ def letters(kafka: EmbeddedKafka) -> str:
     )
     sink.write([Record(topic, serialize(one), headers=(("reason", b"frame_invalid"),)) for one in rejected])
     return topic
+
+
+@pytest.fixture(scope="module")
+def publish(kafka: EmbeddedKafka):
+    """Publish values to a topic, without headers."""
+    sink = KafkaSink(
+        kafka.bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=10, stop=threading.Event()
+    )
+    return lambda topic, *values: sink.write([Record(topic, value) for value in values])
+
+
+@dataclass(frozen=True)
+class OneAlert:
+    """A topic with one enriched alert, and the classes of the model that saw it."""
+
+    topic: str
+    top: str
+    others: list[str]
+
+
+@pytest.fixture(scope="module")
+def enriched(kafka: EmbeddedKafka) -> OneAlert:
+    pipeline = Pipeline(Deserializer(WANTED), Model.load(None))
+    (outcome,) = pipeline([Message(lsst_packet(), "classes", 0, 0)])
+    assert isinstance(outcome, Enriched)
+    sink = KafkaSink(
+        kafka.bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=10, stop=threading.Event()
+    )
+    sink.write([RecordBuilder(lambda topic: topic, "0.1")(outcome)])
+    top = outcome.enrichment.top_class
+    assert top is not None
+    others = [name for name in outcome.enrichment.morphology_classes if name != top]
+    return OneAlert("classes.enriched", top, others)
 
 
 def read_back(kafka: EmbeddedKafka, topic: str, *arguments: str) -> tuple[int, str, str]:
@@ -148,8 +189,8 @@ class TestReplay:
         arguments = [str(tmp_path), "--topic", "skipped", "--bootstrap-servers", kafka.bootstrap_servers]
         result = CliRunner().invoke(replay.app, arguments)
         assert result.exit_code == 1
-        assert result.stdout == "published 1 alerts of 2 files on skipped\n"
-        assert "1 files were skipped" in result.stderr
+        assert result.stdout == "published 1 alert of 2 files on skipped\n"
+        assert "1 file was skipped" in result.stderr
 
     def test_the_limit(self, kafka: EmbeddedKafka, tmp_path: Path) -> None:
         for n in range(5):
@@ -183,20 +224,171 @@ class TestSubscribe:
     def test_a_filter_leaves_out_what_has_no_such_header(self, kafka: EmbeddedKafka, letters: str) -> None:
         assert read_back(kafka, letters, "--min-anomaly", "0")[2] == "0 records\n"
 
-    def test_a_foreign_message_is_said_and_passed_over(self, kafka: EmbeddedKafka) -> None:
-        sink = KafkaSink(
-            kafka.bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=10, stop=threading.Event()
-        )
-        sink.write([Record("foreign", lsst_packet()), Record("foreign", b"text")])
+    def test_a_foreign_message_is_said_and_passed_over(self, kafka: EmbeddedKafka, publish) -> None:
+        publish("foreign", *[b"text"] * 8)
         code, output, log = read_back(kafka, "foreign")
         assert (code, output) == (0, "")
-        assert log.count("is not a record of this broker") == 2
-        assert log.endswith("0 records, 2 not readable\n")
+        assert log.count("is not a record of this broker") == 5
+        assert log.endswith("further ones are counted, not named\n0 records, 8 not readable\n")
+
+    @pytest.mark.parametrize(
+        ("packet", "kind"),
+        [(lsst_packet(), "an alert as Rubin sends it"), (ztf_packet(), "an Avro container file")],
+    )
+    @pytest.mark.parametrize("filters", [(), ("--min-anomaly", "0.9")])
+    def test_a_topic_of_raw_alerts_ends_with_the_topic_that_was_meant(
+        self, kafka: EmbeddedKafka, publish, packet: bytes, kind: str, filters: tuple[str, ...]
+    ) -> None:
+        topic = f"raw-{len(packet)}-{len(filters)}"
+        publish(topic, *[packet] * 30)
+        code, output, log = read_back(kafka, topic, *filters)
+        assert (code, output) == (2, "")
+        assert log.count(kind) == 5
+        assert log.endswith(f"these look like raw alerts: did you mean --topic {topic}.enriched?\n")
+
+    def test_a_class_is_found_in_upper_and_lower_case(self, kafka: EmbeddedKafka, enriched: OneAlert) -> None:
+        assert read_back(kafka, enriched.topic, "--morphology", enriched.top.upper())[2] == "1 record\n"
+
+    def test_an_unknown_class_is_said_with_those_the_model_knows(
+        self, kafka: EmbeddedKafka, enriched: OneAlert
+    ) -> None:
+        code, output, log = read_back(kafka, enriched.topic, "--morphology", "galaxy")
+        assert (code, output) == (0, "")
+        assert "no class is named 'galaxy': the model at work knows" in log
+        assert all(name in log for name in (enriched.top, *enriched.others))
+
+    def test_a_known_class_that_no_alert_has_is_no_mistake(
+        self, kafka: EmbeddedKafka, enriched: OneAlert
+    ) -> None:
+        assert read_back(kafka, enriched.topic, "--morphology", enriched.others[0])[2] == "0 records\n"
 
     def test_a_bad_start_is_refused(self, kafka: EmbeddedKafka) -> None:
         code, _, log = read_back(kafka, "alerts", "--start", "noon")
         assert code == 2
         assert "start: 'noon' is neither earliest, latest nor an ISO 8601 time" in log
+
+
+class TestConfig:
+    """The consumer's file, for the small programs too: they differ in which of its clusters they mean."""
+
+    FILE = "topics: [alerts]\nkafka: {{bootstrap_servers: '{alerts}'}}\nsink: {{bootstrap_servers: '{results}'}}\n"
+
+    @pytest.fixture
+    def config(self, tmp_path: Path):
+        def write(text: str) -> list[str]:
+            path = tmp_path / "consumer.yaml"
+            path.write_text("consumer: {connect_seconds: 0.2}\n" + text, encoding="utf-8")
+            return ["--config", str(path)]
+
+        return write
+
+    def test_results_are_read_where_the_consumer_writes_them(
+        self, kafka: EmbeddedKafka, letters: str, config
+    ) -> None:
+        given = config(self.FILE.format(alerts="127.0.0.1:1", results=kafka.bootstrap_servers))
+        result = CliRunner().invoke(subscribe.app, ["--topic", letters, "--exit-at-end", *given])
+        assert (result.exit_code, result.stderr) == (0, "3 records\n")
+
+    def test_alerts_are_published_where_the_consumer_reads_them(
+        self, kafka: EmbeddedKafka, config, tmp_path: Path
+    ) -> None:
+        (tmp_path / "1.avro").write_bytes(lsst_packet())
+        given = config(self.FILE.format(alerts=kafka.bootstrap_servers, results="127.0.0.1:1"))
+        result = CliRunner().invoke(replay.app, [str(tmp_path), "--topic", "configured", *given])
+        assert (result.exit_code, result.stdout) == (0, "published 1 alert of 1 file on configured\n")
+
+    def test_the_command_line_goes_before_the_file(self, kafka: EmbeddedKafka, letters: str, config) -> None:
+        given = config("kafka: {bootstrap_servers: '127.0.0.1:1'}\ntopic_pattern: a.*\noutput_prefix: a\n")
+        assert read_back(kafka, letters, *given)[2] == "3 records\n"
+
+    def test_security_of_the_file_is_used(self, config, tmp_path: Path) -> None:
+        given = config("kafka: {security: {protocol: scram, username: u, password_file: /none/such}}\n")
+        (tmp_path / "1.avro").write_bytes(lsst_packet())
+        for program, arguments in ((subscribe.app, []), (replay.app, [str(tmp_path)])):
+            result = CliRunner().invoke(program, [*arguments, "--topic", "alerts", *given])
+            assert result.exit_code == 2
+            assert "password_file /none/such: No such file or directory" in result.stderr
+
+    def test_the_consumer_s_group_is_left_alone(self, config) -> None:
+        settings = settings_of(Path(config("kafka: {group_id: nightjar}\n")[1]))
+        assert of_results(settings, None, None).group_id != "nightjar"
+        assert of_results(settings, None, "mine").group_id == "mine"
+
+    def test_a_server_that_does_not_answer_is_told_in_our_words(self, config, tmp_path: Path, capfd) -> None:
+        (tmp_path / "1.avro").write_bytes(lsst_packet())
+        arguments = [str(tmp_path), "--topic", "alerts", "--bootstrap-servers", "127.0.0.1:1", *config("")]
+        result = CliRunner().invoke(replay.app, arguments)
+        assert result.exit_code == 1
+        assert "no Kafka broker answered at 127.0.0.1:1 within 0.2 s" in result.stderr
+        assert "FAIL [" not in result.stderr + capfd.readouterr().err
+
+
+ALERT = {
+    "alert_id": 170032915988086813,
+    "object_id": "169298433191313408",
+    "ra": 151.909375,
+    "dec": -2.5,
+    "morphology_top": "transient",
+    "photoz": {"point": 0.5, "low": 0.25, "high": 0.75},
+    "anomaly": 0.9912,
+    "flags": ["no_host", "outside_training_range", "cutout_unreadable:difference", "edge"],
+}
+LETTER = {
+    "topic": "alerts",
+    "partition": 3,
+    "offset": 123456789,
+    "reason": "container_invalid",
+    "value": b"12",
+    "error": "the container ends in the middle of a block of 1234 bytes, at byte 99 of it: " + "x" * 60,
+}
+NUMBERS = (
+    "170032915988086813",
+    "169298433191313408",
+    "151.909375",
+    "-2.500000",
+    "0.500",
+    "0.250-0.750",
+    "0.9912",
+)
+
+
+class TestTable:
+    """Nothing that was written is missing from what is shown, however narrow the terminal."""
+
+    def shown(self, record: dict, width: int, *, terminal: bool = True) -> list[str]:
+        console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+        TablePrinter(console)([record])
+        return [line for line in console.file.getvalue().splitlines() if line]
+
+    @pytest.mark.parametrize("width", [40, 79, 80, 120, 160, 250])
+    def test_numbers_flags_and_errors_are_whole_at_every_width(self, width: int) -> None:
+        alert = " ".join(self.shown({"enrichment": ALERT}, width))
+        assert all(word in alert.split() for word in (*NUMBERS, *ALERT["flags"], "transient"))
+        letter = self.shown(LETTER, width)
+        assert "".join(LETTER["error"].split()) in "".join("".join(letter).split())
+        assert "container_invalid" in " ".join(letter)
+
+    @pytest.mark.parametrize("width", [80, 160])
+    def test_lines_fit_the_terminal(self, width: int) -> None:
+        assert all(len(line) <= width for line in self.shown({"enrichment": ALERT}, width))
+        assert all(len(line) <= width for line in self.shown(LETTER, width))
+
+    def test_80_columns_give_an_alert_two_lines(self) -> None:
+        alert = {"enrichment": {**ALERT, "flags": ["no_host"]}}
+        heading, second, ids, answers = self.shown(alert, 80)
+        assert heading.split() == ["alert", "id", "object", "id", "ra", "dec"]
+        assert second.split()[-2:] == ["anomaly", "flags"]
+        assert ids.split() == list(NUMBERS[:4])
+        assert answers.split() == ["transient", *NUMBERS[4:], "no_host"]
+
+    def test_160_columns_give_it_one(self) -> None:
+        heading, line = self.shown({"enrichment": {**ALERT, "flags": ["edge"]}}, 160)
+        assert heading.index("anomaly") == line.index("0.9912")
+
+    def test_a_pipe_gets_one_line_a_record_however_long(self) -> None:
+        _, line = self.shown({"enrichment": ALERT}, 80, terminal=False)
+        assert line.endswith(" ".join(ALERT["flags"]))
+        assert len(self.shown(LETTER, 80, terminal=False)) == 2
 
 
 def test_the_embedded_kafka_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

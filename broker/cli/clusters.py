@@ -1,0 +1,58 @@
+"""Which Kafka the small programs talk to: told as for ``broker-consumer``, by the very same file."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+from broker.settings import Plaintext, Scram, Settings, SinkSettings, SourceSettings, checked, load
+
+Connection: TypeAlias = tuple[str, Plaintext | Scram]
+
+NO_GROUP = "nightjar-subscribe"
+"""Kafka asks for a group's name even of readers without one; nothing is ever stored under it."""
+
+
+def settings_of(config: Path | None) -> Settings:
+    """Gather the settings from environment and file.
+
+    Topics are told on the command line here, so those of the file are set aside.
+
+    Raises
+    ------
+    SettingsError
+    """
+    # An empty pattern is none: it keeps one in the file from being asked for as well.
+    return load({"topics": ["unread"], "topic_pattern": "", "output_prefix": "unread"}, config)
+
+
+def of_results(settings: Settings, servers: str | None, group_id: str | None) -> SourceSettings:
+    """Where results are read: the cluster of the section ``sink``, else that of ``kafka``.
+
+    Parameters
+    ----------
+    settings : Settings
+    servers : str or None
+        In place of those of the settings, with their security.
+    group_id : str or None
+        The consumer's own group is never taken: a subscriber must not move its offsets.
+    """
+    there, security = settings.sink_connection
+    same = settings.sink.bootstrap_servers is None
+    return checked(
+        SourceSettings,
+        {
+            "bootstrap_servers": servers or there,
+            "security": security,
+            "group_id": group_id or NO_GROUP,
+            "extra": settings.kafka.extra if same else {},
+        },
+    )
+
+
+def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
+    """Where alerts are published: the cluster of the section ``kafka``, which the consumer reads.
+
+    The producer's settings are those of ``sink``, unless that is another cluster.
+    """
+    same = settings.sink.bootstrap_servers is None
+    connection = servers or settings.kafka.bootstrap_servers, settings.kafka.security
+    return connection, settings.sink if same else SinkSettings()
