@@ -1,11 +1,17 @@
 """How unusual an alert is: distance in the embedding, calibrated within its survey."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from broker.alert import SURVEYS
+from broker.errors import SettingsError
 from encoder.config import NetworkConfig
+
+ELBOW = 0.9
+"""Share of the reference up to which the score is resolved evenly, and beyond which finely."""
 
 ELSEWHERE = 1e6
 """Added to the squared distance to prototypes of another survey, so that none is ever the nearest."""
@@ -16,7 +22,8 @@ class AnomalyScore(nn.Module):
 
     Distances are taken in the whitened embedding, where a direction in which alerts rarely differ counts as
     much as one in which they always do. The table turns a distance into the fraction of the reference
-    population that lies nearer to its prototype.
+    population that lies nearer to its prototype; beyond the farthest of the reference the fraction goes on
+    towards 1 as its tail does, so that no two alerts tie for being stranger than all.
     """
 
     centre: Tensor
@@ -24,6 +31,8 @@ class AnomalyScore(nn.Module):
     prototypes: Tensor
     prototype_survey: Tensor
     table: Tensor
+    levels: Tensor
+    tail: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -33,6 +42,8 @@ class AnomalyScore(nn.Module):
         self.register_buffer("prototypes", torch.zeros(count, size))
         self.register_buffer("prototype_survey", torch.arange(count) % len(SURVEYS))
         self.register_buffer("table", torch.linspace(0, 2, config.quantiles).repeat(len(SURVEYS), 1))
+        self.register_buffer("levels", levels(config.quantiles, 1000).repeat(len(SURVEYS), 1))
+        self.register_buffer("tail", torch.ones(len(SURVEYS)))
 
     def distance(self, embedding: Tensor, survey: Tensor) -> Tensor:
         """Distance (n,) of embeddings (n, size) to the nearest prototype of their survey."""
@@ -44,13 +55,14 @@ class AnomalyScore(nn.Module):
 
     def forward(self, embedding: Tensor, survey: Tensor) -> Tensor:
         """Fraction (n,) of the survey's reference population that is less unusual."""
-        knots = self.table[survey]
+        knots, level = self.table[survey], self.levels[survey]
         low, high = knots[:, :-1], knots[:, 1:]
+        distance = self.distance(embedding, survey)[:, None]
         # Each segment is passed by a share between 0 and 1: piecewise linear, monotone whatever the table.
-        passed = ((self.distance(embedding, survey)[:, None] - low) / (high - low).clamp(min=1e-6)).clamp(
-            0, 1
-        )
-        return passed.mean(dim=1)
+        passed = ((distance - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+        within = (passed * (level[:, 1:] - level[:, :-1])).sum(dim=1)
+        beyond = ((distance - high[:, -1:]) / self.tail[survey][:, None]).clamp(min=0)[:, 0]
+        return within + (1 - level[:, -1]) * (1 - torch.exp(-beyond))
 
     def fit(self, embedding: Tensor, survey: Tensor, calibration: Tensor, seed: int) -> None:
         """Place prototypes and calibrate the table.
@@ -67,7 +79,7 @@ class AnomalyScore(nn.Module):
 
         Raises
         ------
-        ValueError
+        SettingsError
             A survey has too few rows for its prototypes or its table.
         """
         placed = embedding[~calibration]
@@ -79,16 +91,35 @@ class AnomalyScore(nn.Module):
             rows = placed[survey[~calibration] == index]
             kept = calibration & (survey == index)
             if len(rows) < int(mine.sum()) or not kept.any():
-                raise ValueError(
+                raise SettingsError(
                     f"{len(rows)} reference alerts of {name.value} for {int(mine.sum())} prototypes and "
                     f"{int(kept.sum())} for the table: simulate more, or lower network.prototypes"
                 )
             white = (rows - self.centre) @ self.whiten
             self.prototypes[mine] = k_means(white, int(mine.sum()), rng)
-        levels = torch.linspace(0, 1, self.table.shape[1])
         for index in range(len(SURVEYS)):
             kept = calibration & (survey == index)
-            self.table[index] = torch.quantile(self.distance(embedding[kept], survey[kept]), levels)
+            self._calibrate(index, self.distance(embedding[kept], survey[kept]))
+
+    def _calibrate(self, index: int, distance: Tensor) -> None:
+        """Take one survey's table from the distances of its calibration rows."""
+        level = levels(self.table.shape[1], len(distance))
+        self.levels[index] = level
+        # The farthest of n stands for the level n / (n + 1), the nearest for 0.
+        self.table[index] = torch.quantile(distance, level / level[-1])
+        steep = torch.log((1 - ELBOW * level[-1]) / (1 - level[-1]))
+        self.tail[index] = (distance.max() - torch.quantile(distance, ELBOW)) / steep
+
+
+def levels(count: int, rows: int) -> Tensor:
+    """Fractions of the reference at which its distances are kept, shape (count,).
+
+    Even at first, then ever closer towards ``rows / (rows + 1)``, as subscribers cut where it is high.
+    """
+    top = rows / (rows + 1)
+    even = torch.linspace(0, ELBOW * top, count // 2 + 1)
+    close = 1 - torch.logspace(math.log10(1 - ELBOW * top), math.log10(1 - top), count - count // 2)
+    return torch.cat([even, close[1:]])
 
 
 def whitening(rows: Tensor, floor: float = 1e-3) -> Tensor:

@@ -8,6 +8,7 @@ network learns from what it will be served.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,9 +216,10 @@ def stack(
 
 def save_shard(path: Path, shard: Shard) -> None:
     """Write a shard; an interrupted write leaves no file of that name."""
-    partial = path.with_suffix(".partial.npz")
+    partial = path.with_name(f".{path.name}.partial")  # no name that a search for shards would find
     arrays = {name: getattr(shard, name) for name in ARRAYS}
-    np.savez(partial, format=np.int64(FORMAT), classes=np.array(shard.classes, np.str_), **arrays)
+    with partial.open("wb") as file:
+        np.savez(file, format=np.int64(FORMAT), classes=np.array(shard.classes, np.str_), **arrays)
     partial.replace(path)
 
 
@@ -247,7 +249,17 @@ def load_shards(paths: Iterable[Path]) -> Shard:
 
 
 def _load(path: Path) -> Shard:
-    with np.load(path) as data:
+    try:
+        return _read(path)
+    except (BadZipFile, EOFError, ValueError, OSError) as error:
+        raise SettingsError(
+            f"{path} cannot be read as a shard: {error}; make it again, or remove it"
+        ) from error
+
+
+def _read(path: Path) -> Shard:
+    # Opened here, as NumPy leaves a file open that is no archive.
+    with path.open("rb") as file, np.load(file) as data:
         missing = sorted({*ARRAYS, "classes", "format"} - set(data.files))
         if missing:
             raise SettingsError(f"{path} is no shard: it has {sorted(data.files)} and lacks {missing}")

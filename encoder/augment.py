@@ -12,18 +12,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from broker.alert import BANDS, ROLES, SURVEYS, Survey
+from broker.alert import BANDS, ROLES, SURVEYS
 from broker.geometry import BILINEAR_NOISE, VALID_WEIGHT
 from encoder.boxes import Boxes, Laid
 from encoder.config import ViewConfig
-
-EXTINCTION = {
-    Survey.LSST: (4.81, 3.64, 2.70, 2.06, 1.58, 1.31),
-    Survey.ZTF: (4.239, 3.172, 2.271, 1.682, 1.322, 1.087),
-}
-"""A_band / E(B-V) in the order of BANDS, R_V = 3.1: Rubin's own filters (LSST MAF), and Pan-STARRS1's for
-ZTF, whose catalogue the packet's photometry is from (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6; u
-is SDSS's)."""
+from encoder.extinction import EXTINCTION
 
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
@@ -72,7 +65,7 @@ def random_turns(count: int, generator: Generator) -> Tensor:
     return torch.stack([torch.stack([cos * flip, -sin], -1), torch.stack([sin * flip, cos], -1)], -2)
 
 
-def lay(boxes: Boxes, placement: Placement, size: int) -> Laid:
+def lay(boxes: Boxes, placement: Placement, size: int, white: Tensor | None = None) -> Laid:
     """Lay boxes on the grid with one bilinear interpolation.
 
     Parameters
@@ -81,6 +74,8 @@ def lay(boxes: Boxes, placement: Placement, size: int) -> Laid:
     placement : Placement
     size : int
         Side of the grid.
+    white : Tensor, shape (n, 3, side, side), optional
+        Noise of unit variance on the native pixels, from which the grain of the grid is made.
 
     Returns
     -------
@@ -92,14 +87,17 @@ def lay(boxes: Boxes, placement: Placement, size: int) -> Laid:
     moved = (offset[None] + placement.shift[:, None, None]) @ placement.turn.transpose(1, 2)[:, None]
     native = boxes.centre[:, None, None] + step[:, None, None, None] * moved
     flux, valid = boxes.pixels()
+    layers = [flux, valid] if white is None else [flux, valid, white * valid]
     # grid_sample counts from -1 to 1 over the outermost pixel centres.
     place = 2 * native / (boxes.box.shape[-1] - 1) - 1
-    sampled = functional.grid_sample(torch.cat([flux, valid], 1), place, align_corners=True)
-    total, weight = sampled.chunk(2, dim=1)
+    sampled = functional.grid_sample(torch.cat(layers, 1), place, align_corners=True)
+    total, weight, *rest = torch.split(sampled, len(ROLES), dim=1)
     noise = boxes.noise * (step * step * BILINEAR_NOISE)[:, None]
     covered = (weight >= VALID_WEIGHT) & (noise > 0)[..., None, None]
     area = (step * step)[:, None, None, None]
-    stamps = torch.where(covered, total / weight.clamp(min=VALID_WEIGHT) * area, torch.zeros(()))
+    share = covered / weight.clamp(min=VALID_WEIGHT)
+    stamps = total * share * area
+    grain = rest[0] * share / BILINEAR_NOISE if rest else torch.zeros(()).expand_as(stamps)
     present = covered.flatten(2).any(2)
     return Laid(
         stamps=stamps,
@@ -109,6 +107,21 @@ def lay(boxes: Boxes, placement: Placement, size: int) -> Laid:
         band=boxes.band,
         psf_fwhm=boxes.psf_fwhm * placement.magnification[:, None],
         photometry=boxes.photometry,
+        step=step,
+        grain=grain,
+        kept=torch.ones_like(noise),
+        fading=torch.ones_like(boxes.photometry),
+    )
+
+
+def restore_noise(laid: Laid) -> Laid:
+    """Add what noise the views took away, or ask for, so that pixels scatter as much as is stated.
+
+    The noise added is correlated between pixels as that of the stamp is, by the same interpolation.
+    """
+    lacking = laid.noise * torch.sqrt((1 - laid.kept**2).clamp(min=0))
+    return replace(
+        laid, stamps=laid.stamps + laid.grain * lacking[..., None, None], kept=torch.ones_like(laid.kept)
     )
 
 
@@ -148,11 +161,9 @@ class Blur:
         weight = kernel @ laid.mask @ kernel
         blurred = torch.where(laid.mask > 0, total / weight.clamp(min=1e-3), torch.zeros(()))
         # Blurring averages the noise away; a visit of worse seeing has no less of it.
-        left = middle_power(kernel)
-        lost = laid.noise * torch.sqrt((1 - left * left).clamp(min=0))
-        added = torch.randn(laid.stamps.shape, generator=generator) * lost[..., None, None] * laid.mask
+        left = noise_left(kernel, laid.step)
         width = torch.where(sigma > 0, laid.psf_fwhm * growth, laid.psf_fwhm)
-        return replace(laid, stamps=blurred + added, psf_fwhm=width)
+        return replace(laid, stamps=blurred, psf_fwhm=width, kept=laid.kept * left)
 
 
 def gaussian_kernel(sigma: Tensor, size: int) -> Tensor:
@@ -182,15 +193,35 @@ def gaussian_kernel(sigma: Tensor, size: int) -> Tensor:
     return torch.where(narrow, taps, integrated)
 
 
-def middle_power(kernel: Tensor) -> Tensor:
-    """Share of white noise's standard deviation that two axes of a kernel (..., size, size) leave."""
+def noise_left(kernel: Tensor, step: Tensor) -> Tensor:
+    """Share of the noise's standard deviation that a kernel on both axes leaves on interpolated pixels.
+
+    Parameters
+    ----------
+    kernel : Tensor, shape (n, 3, size, size)
+    step : Tensor, shape (n,)
+        Native pixels per grid pixel.
+
+    Returns
+    -------
+    Tensor, shape (n, 3)
+        Exact for white native noise on axes that are not turned.
+    """
     middle = kernel[..., kernel.shape[-1] // 2, :]
-    return (middle * middle).sum(-1)
+    axis = torch.arange(kernel.shape[-1], dtype=torch.float32)
+    distance = (axis[:, None] - axis[None, :]).abs() * step[:, None, None]
+    # Linear interpolation at any phase: its autocorrelation is the cubic B-spline.
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = (2 - distance).clamp(min=0) ** 3 / 6
+    correlation = torch.where(distance < 1, near, far) / (2 / 3)
+    return torch.einsum("nri,nij,nrj->nr", middle, correlation, middle)
 
 
 @dataclass(frozen=True, slots=True)
 class Redden:
     """Dust of our Galaxy in front: every flux of a band fades by A_band, the packet's photometry too.
+
+    The sky's noise does not fade: `restore_noise` brings it back.
 
     Attributes
     ----------
@@ -215,12 +246,18 @@ class Redden:
         coefficients = torch.tensor([EXTINCTION[survey] for survey in SURVEYS])[laid.survey]
         fading = 10 ** (-0.4 * coefficients * ebv[:, None])
         own = fading.gather(1, laid.band.clamp(0, len(BANDS) - 1)[:, None])
-        return replace(laid, stamps=laid.stamps * own[..., None, None], photometry=laid.photometry * fading)
+        return replace(
+            laid,
+            stamps=laid.stamps * own[..., None, None],
+            photometry=laid.photometry * fading,
+            kept=laid.kept * own,
+            fading=laid.fading * fading,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """A shallower visit: Gaussian noise in units of each stamp's own, and its stated noise grows with it.
+    """A shallower visit: more Gaussian noise, in units of each stamp's own, which `restore_noise` adds.
 
     Attributes
     ----------
@@ -237,12 +274,8 @@ class Noise:
         count = len(laid.stamps)
         factor = self.factor * torch.rand(count, generator=generator)
         factor = torch.where(_chosen(count, self.probability, generator), factor, torch.zeros(()))
-        added = torch.randn(laid.stamps.shape, generator=generator) * laid.noise[..., None, None] * laid.mask
-        return replace(
-            laid,
-            stamps=laid.stamps + added * factor[:, None, None, None],
-            noise=laid.noise * torch.sqrt(1 + factor**2)[:, None],
-        )
+        growth = torch.sqrt(1 + factor**2)[:, None]
+        return replace(laid, noise=laid.noise * growth, kept=laid.kept / growth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +299,7 @@ class RoleDropout:
 
 
 class Views:
-    """Draws one view of each alert: place, blur, redden, add noise, withhold.
+    """Draws one view of each alert: place, blur, redden, withhold, add noise.
 
     Parameters
     ----------
@@ -287,10 +320,11 @@ class Views:
 
     def __call__(self, boxes: Boxes, generator: Generator) -> Laid:
         """Draw a view of every row of ``boxes``."""
-        laid = lay(boxes, Placement.draw(self._config, len(boxes), generator), self._size)
+        white = torch.randn(boxes.box.shape, generator=generator)
+        laid = lay(boxes, Placement.draw(self._config, len(boxes), generator), self._size, white)
         for step in self._steps:
             laid = step(laid, generator)
-        return laid
+        return restore_noise(laid)
 
 
 def as_served(boxes: Boxes, size: int) -> Laid:

@@ -70,6 +70,11 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.box)
 
+    def digest(self) -> str:
+        """Hex SHA-256 of what tells these alerts, in their order, from others; pixels are left out."""
+        told = (self.centre, self.noise, self.survey, self.band, self.photometry, self.sky_object)
+        return hashlib.sha256(b"".join(one.numpy().tobytes() for one in told)).hexdigest()
+
     def __getitem__(self, rows: Tensor | slice) -> Self:
         return type(self)(**{entry.name: getattr(self, entry.name)[rows] for entry in fields(self)})
 
@@ -92,6 +97,15 @@ class Laid:
     psf_fwhm : Tensor, shape (n, 3)
         Grid pixels; NaN where unknown.
     photometry : Tensor, shape (n, 6)
+    step : Tensor, shape (n,)
+        Native pixels per grid pixel.
+    grain : Tensor, shape (n, 3, size, size)
+        Noise of unit variance with the correlation of the grid's pixels, still to be used by views; 0 as
+        served.
+    kept : Tensor, shape (n, 3)
+        Standard deviation of the noise in the pixels over the stated one: views take noise away.
+    fading : Tensor, shape (n, 6)
+        By which a view dimmed each band.
     """
 
     stamps: Tensor
@@ -101,6 +115,10 @@ class Laid:
     band: Tensor
     psf_fwhm: Tensor
     photometry: Tensor
+    step: Tensor
+    grain: Tensor
+    kept: Tensor
+    fading: Tensor
 
     def network_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the inputs of the graph in the order of `broker.contract.INPUTS`, with one band."""

@@ -58,6 +58,10 @@ def _head(contract: ModelContract) -> Iterator[str]:
         f"{name} {low:g} to {high:g}" for name, (low, high) in contract.photometry_range.items()
     )
     yield f"- Redshifts hold for packet photometry between AB magnitudes {ranges}; beyond, see the flags."
+    yield (
+        "- A redshift is meant for an alert on a galaxy and was learned from those alone; one is given for stars, "
+        "hostless transients and artefacts too, and means nothing there: look at the morphology."
+    )
     yield f"- The last redshift bin holds everything beyond z = {contract.z_max:g}."
     yield ""
 

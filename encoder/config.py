@@ -1,11 +1,13 @@
 """Every number a training run depends on: frozen, validated, written into each checkpoint."""
 
 import hashlib
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broker.contract import COMMON_GRID
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Frozen(BaseModel):
@@ -116,8 +118,9 @@ class PretrainConfig(_Frozen):
     weight_decay : float
     warmup : float
         Share of the run in which the learning rate rises.
-    momentum : float
-        Of the momentum encoder. At 0.99 the queue is so stale that its age tells keys apart (leak test).
+    momentum : tuple of float
+        Of the momentum encoder, at the beginning and at the end; in between by half a cosine, as keys of a
+        slow encoder are those of a random one while it has not learned yet.
     temperature : float
     queue : int
         Negatives kept; at most a quarter of the set, or objects meet themselves.
@@ -143,7 +146,7 @@ class PretrainConfig(_Frozen):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: float = Field(default=0.05, gt=0, lt=1)
-    momentum: float = Field(default=0.996, ge=0, lt=1)
+    momentum: tuple[Share, Share] = (0.994, 0.999)
     temperature: float = Field(default=0.2, gt=0)
     queue: int = Field(default=2048, ge=1)
     projection: int = Field(default=128, ge=2)

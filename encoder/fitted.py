@@ -16,7 +16,8 @@ from broker.photometry import magnitude
 from encoder import evaluate
 from encoder.config import HeadsConfig, NetworkConfig
 from encoder.export import Provenance
-from encoder.fit import UNUSUAL, Labelled, fit_heads, look, split
+from encoder.fit import UNUSUAL, Labelled, Parts, fit_heads, look, split
+from encoder.heads import FLUX_SOFTENING
 from encoder.model import AlertModel
 from encoder.report import Examination, Report
 from encoder.train import Run, new_moco
@@ -76,7 +77,7 @@ def fit(run: Run, alerts: Labelled, classes: tuple[str, ...], config: HeadsConfi
         recall=examination.recall(),
         curve=run.history[-1] if run.history else {},
     )
-    return Fitted(model, _provenance(run, alerts, parts.train, classes), report)
+    return Fitted(model, _provenance(run, parts, classes), report)
 
 
 def _model(
@@ -89,30 +90,29 @@ def _model(
     return model
 
 
-def _provenance(run: Run, alerts: Labelled, train: Labelled, classes: tuple[str, ...]) -> Provenance:
-    by_survey = ", ".join(
-        f"{int((alerts.boxes.survey == index).sum())} {survey.value}" for index, survey in enumerate(SURVEYS)
-    )
+def _provenance(run: Run, parts: Parts, classes: tuple[str, ...]) -> Provenance:
+    seen = torch.cat([parts.train.boxes.survey, parts.validation.boxes.survey])
+    by_survey = ", ".join(f"{int((seen == index).sum())} {one.value}" for index, one in enumerate(SURVEYS))
     return Provenance(
         name=NAME,
         version=VERSION,
         trained=True,
         simulated_classes=classes,
         photometry_range={
-            survey.value: _magnitude_range(train, index) for index, survey in enumerate(SURVEYS)
+            survey.value: _magnitude_range(parts.train, index) for index, survey in enumerate(SURVEYS)
         },
         anomaly_reference=f"simulated alerts of every class but {UNUSUAL}, of the alert's survey",
         training_data=(
-            f"simulation only: {len(alerts)} alerts ({by_survey}), {len(train)} of them with labels "
-            f"for the heads; {run.step} steps of {run.config.batch_size} pairs without labels, "
-            f"seed {run.config.seed}"
+            f"simulation only: {len(seen)} alerts without labels ({by_survey}), {run.step} steps of "
+            f"{run.config.batch_size} pairs, seed {run.config.seed}; {len(parts.train)} of them with labels for the "
+            f"heads, {len(parts.validation)} to calibrate; {len(parts.held_out)} others to measure"
         ),
     )
 
 
 def _magnitude_range(train: Labelled, survey: int) -> tuple[float, float]:
     flux = train.boxes.photometry[train.boxes.survey == survey].numpy()
-    known = magnitude(flux[np.isfinite(flux) & (flux > 0)])
+    known = magnitude(flux[flux > FLUX_SOFTENING])  # fainter, magnitudes are noise; NaN is not greater
     low, high = np.percentile(known, RANGE_PERCENTILES)
     return round(float(low), 2), round(float(high), 2)
 
@@ -129,7 +129,9 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
     partial = folder / f".{MODEL}.{os.getpid()}.partial"
     torch.save(content, partial)
     partial.replace(folder / MODEL)
-    (folder / METRICS).write_text(fitted.report.model_dump_json(indent=1) + "\n")
+    partial = folder / f".{METRICS}.{os.getpid()}.partial"
+    partial.write_text(fitted.report.model_dump_json(indent=1) + "\n")
+    partial.replace(folder / METRICS)
 
 
 def load_fitted(folder: Path) -> Fitted:

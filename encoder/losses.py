@@ -5,7 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    query: Tensor, key: Tensor, queue: Tensor, temperature: float, own: Tensor | None = None
+) -> Tensor:
     """InfoNCE: tell the key of one's own alert from those of others.
 
     Parameters
@@ -15,6 +17,8 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
     queue : Tensor, shape (k, d)
         Keys of other alerts.
     temperature : float
+    own : Tensor of bool, shape (n, k), optional
+        Keys of the query's own object: they are no negatives.
 
     Returns
     -------
@@ -22,7 +26,10 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
         Mean of -log(exp(q k+ / T) / sum exp(q k / T)); ln(k + 1) where nothing can be told.
     """
     positive = (query * key).sum(1, keepdim=True)
-    logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
+    negative = query @ queue.T
+    if own is not None:
+        negative = negative.masked_fill(own, -torch.inf)
+    logits = torch.cat([positive, negative], dim=1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 

@@ -26,7 +26,7 @@ from encoder.boxes import Boxes, Laid
 from encoder.config import PretrainConfig
 from encoder.curves import draw_curves
 from encoder.losses import knn_score, rank_me
-from encoder.moco import MoCo, clean_targets
+from encoder.moco import MoCo, measure
 from encoder.repeats import Repeats
 
 CHECKPOINT = "last.pt"
@@ -53,6 +53,8 @@ class Run:
     config : PretrainConfig
     moco : MoCo
     optimizer : torch.optim.Optimizer
+    data : str
+        Digest of the alerts it learns from.
     step : int
         Steps done.
     history : list of dict
@@ -66,6 +68,7 @@ class Run:
     config: PretrainConfig
     moco: MoCo
     optimizer: torch.optim.Optimizer
+    data: str
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
@@ -106,10 +109,10 @@ def pretrain(
     TrainError
         The set is too small for the queue or a batch, or ``output`` holds another run.
     """
-    _check_sizes(config, len(boxes))
+    _check_sizes(config, len(boxes), len(torch.unique(boxes.sky_object)))
     output.mkdir(parents=True, exist_ok=True)
-    targets = clean_targets(boxes, config.network.size)
-    run = _resume(config, output / CHECKPOINT) or _start(config, targets)
+    measured = measure(boxes, config.network.size)
+    run = _resume(config, boxes, output / CHECKPOINT) or _start(config, boxes, measured)
     views, repeats = Views(config.views, config.network.size), Repeats(boxes.sky_object)
     watched = repeats.one_each(WATCHED)
     steps_per_epoch = len(boxes) // config.batch_size
@@ -122,7 +125,7 @@ def pretrain(
             generator = Generator().manual_seed(_seed(config.seed, "step", run.step))
             others = repeats.another(rows, generator) if config.views.other_visits else rows
             query, key = views(boxes[rows], generator), views(boxes[others], generator)
-            parts = _train_step(run, query, key, targets[rows], total)
+            parts = _train_step(run, (query, key, measured[rows], boxes.sky_object[rows]), total)
             for name, value in parts.items():
                 run.sums[name] = run.sums.get(name, 0.0) + value
             run.seconds = time.monotonic() - started
@@ -140,17 +143,16 @@ def pretrain(
     return run
 
 
-def _train_step(run: Run, query: Laid, key: Laid, target: Tensor, total: int) -> dict[str, float]:
+def _train_step(run: Run, batch: tuple[Laid, Laid, Tensor, Tensor], total: int) -> dict[str, float]:
     config = run.config
     rate = learning_rate(config, run.step / total)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
-        parts = run.moco(query, key, target)
+    parts = run.moco(*batch)
     run.optimizer.zero_grad(set_to_none=True)
     parts["loss"].backward()
     run.optimizer.step()
-    run.moco.follow()
+    run.moco.follow(run.step / total)
     run.step += 1
     values = {name: float(value.detach()) for name, value in parts.items()}
     if not math.isfinite(values["loss"]):
@@ -182,15 +184,16 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=Generator().manual_seed(_seed(seed, "epoch", epoch)))
 
 
-def _check_sizes(config: PretrainConfig, count: int) -> None:
-    if count < config.batch_size:
+def _check_sizes(config: PretrainConfig, alerts: int, objects: int) -> None:
+    if alerts < config.batch_size:
         raise TrainError(
-            f"{count} alerts make no batch of {config.batch_size}: simulate more or lower batch_size"
+            f"{alerts} alerts make no batch of {config.batch_size}: simulate more, or give a --config with a "
+            f'smaller one: {{"batch_size": {max(2, alerts // 4)}, "queue": {max(1, objects // 4)}}}'
         )
-    if config.queue > count // 4:
+    if config.queue > objects // 4:
         raise TrainError(
-            f"a queue of {config.queue} is more than a quarter of {count} alerts, which would meet "
-            f"themselves in it: simulate more, or set queue to {count // 4} or less"
+            f"a queue of {config.queue} is more than a quarter of {objects} objects, which would meet "
+            f'themselves in it: simulate more, or give a --config with {{"queue": {objects // 4}}} or less'
         )
 
 
@@ -212,10 +215,10 @@ def _optimizer(config: PretrainConfig, moco: MoCo) -> torch.optim.Optimizer:
     )
 
 
-def _start(config: PretrainConfig, targets: Tensor) -> Run:
+def _start(config: PretrainConfig, boxes: Boxes, measured: Tensor) -> Run:
     moco = new_moco(config)
-    moco.fit_targets(targets)
-    return Run(config, moco, _optimizer(config, moco))
+    moco.fit_targets(measured, boxes)
+    return Run(config, moco, _optimizer(config, moco), boxes.digest())
 
 
 def save_checkpoint(run: Run, path: Path) -> None:
@@ -224,6 +227,7 @@ def save_checkpoint(run: Run, path: Path) -> None:
         "config": run.config.model_dump_json(),
         "moco": run.moco.state_dict(),
         "optimizer": run.optimizer.state_dict(),
+        "data": run.data,
         "step": run.step,
         "history": run.history,
         "sums": run.sums,
@@ -255,19 +259,22 @@ def load_checkpoint(path: Path) -> Run:
     moco.load_state_dict(content["moco"])
     optimizer = _optimizer(config, moco)
     optimizer.load_state_dict(content["optimizer"])
-    return Run(
-        config, moco, optimizer, content["step"], content["history"], content["sums"], content["seconds"]
-    )
+    rest = (content[name] for name in ("data", "step", "history", "sums", "seconds"))
+    return Run(config, moco, optimizer, *rest)
 
 
-def _resume(config: PretrainConfig, path: Path) -> Run | None:
+def _resume(config: PretrainConfig, boxes: Boxes, path: Path) -> Run | None:
     if not path.exists():
         return None
     run = load_checkpoint(path)
-    if run.config.digest() != config.digest():
-        raise TrainError(
-            f"{path} was made with another configuration: give another --output, or remove it to start anew"
-        )
+    for what, made, now in (
+        ("another configuration", run.config.digest(), config.digest()),
+        ("other alerts", run.data, boxes.digest()),
+    ):
+        if made != now:
+            raise TrainError(
+                f"{path} was made with {what}: give another --output, or remove it to start anew"
+            )
     return run
 
 

@@ -34,6 +34,10 @@ def simulate(
     if output is None and packets is None:
         raise SettingsError("nowhere to write to: give --output for shards, --packets for packets, or both")
     if output is not None:
+        if next(output.glob("*.npz"), None) is not None:
+            raise SettingsError(
+                f"{output} holds shards already, which would be mixed with new ones: remove them first"
+            )
         shards = simulate_shards(
             count, seed, output, processes=processes or os.cpu_count() or 1, visits=visits
         )

@@ -12,7 +12,8 @@ import galsim
 import numpy as np
 from numpy.typing import NDArray
 
-from broker.alert import BANDS
+from broker.alert import BANDS, Survey
+from encoder.extinction import EXTINCTION
 
 FloatArray = NDArray[np.float64]
 
@@ -21,10 +22,6 @@ SPECTRAL_TYPES = ("E", "Sbc", "Scd", "Im")
 
 Z_GRID: FloatArray = np.arange(0.0, 3.21, 0.04)
 """Redshifts at which colours are tabulated."""
-
-EXTINCTION: FloatArray = np.array([4.81, 3.64, 2.70, 2.06, 1.58, 1.31])
-"""A_band / E(B-V) in the order of BANDS: Rubin's own coefficients (LSST MAF, after Schlafly & Finkbeiner
-2011)."""
 
 AB_ZERO_POINT_NJY = 31.4
 """AB magnitude of 1 nJy."""
@@ -92,6 +89,6 @@ def star_colours(r_minus_i: float) -> FloatArray:
     return np.array([g + u_minus_g, g, r, 0.0, -i_minus_z, -i_minus_z - z_minus_y])
 
 
-def redden(fluxes: FloatArray, ebv: float) -> FloatArray:
-    """Fluxes (..., 6) behind Galactic dust of the given E(B-V)."""
-    return np.asarray(fluxes * 10.0 ** (-0.4 * EXTINCTION * ebv))
+def redden(fluxes: FloatArray, ebv: float, survey: Survey) -> FloatArray:
+    """Fluxes (..., 6) behind Galactic dust of the given E(B-V), in a survey's bands."""
+    return np.asarray(fluxes * 10.0 ** (-0.4 * np.array(EXTINCTION[survey]) * ebv))

@@ -20,7 +20,7 @@ from encoder.simulate.colours import FloatArray
 from encoder.simulate.exposures import Exposure, expose
 from encoder.simulate.photometry import NO_SOURCE, Ps1Source, known_bands, nearest_ps1_source, template_fluxes
 from encoder.simulate.populations import CLASSES, GALAXIES
-from encoder.simulate.scenes import Scene, bogus_scene, draw_scene, hidden
+from encoder.simulate.scenes import Candidate, Scene, bogus_scene, draw_scene, hidden
 from encoder.simulate.visits import Conditions, draw_conditions
 
 ALERTS_PER_SHARD = 1000
@@ -29,6 +29,17 @@ SEEN, UNSEEN = 20.0, 3.0
 
 HIDDEN_HOSTS = 0.4
 """Share of the hostless that have a host too faint to be seen."""
+
+RESOLVED = 0.7
+"""Half-light radius over the half width at half maximum of the template's PSF below which a galaxy is taken
+for a star, whatever its class."""
+
+PARTED = 0.8
+"""Distance of a merger's nuclei over the FWHM of the template's PSF below which it is taken for one galaxy."""
+
+SAME_BAND = 0.5
+"""Share of an object's other visits in the band of its first. Views of two bands teach that colour does not
+matter, views of one leave it to be learned: redshifts are read from it."""
 
 OBJECT_IDS = 10_000_000
 """Objects of one seed are numbered below this."""
@@ -148,9 +159,9 @@ def simulate_one(seed: int, number: int, survey: Survey, label: str, *, visit: i
     """
     of_object = np.random.default_rng([seed, number, 0])
     of_visit = np.random.default_rng([seed, number, 1 + visit])
-    conditions = draw_conditions(survey, of_visit)
     # Whether a host is seen is decided at the first visit: an object is the same in all.
-    first = conditions if visit == 0 else draw_conditions(survey, np.random.default_rng([seed, number, 1]))
+    first = draw_conditions(survey, np.random.default_rng([seed, number, 1]) if visit else of_visit)
+    conditions = _another_visit(first, of_visit) if visit else first
     artefact, scene = _subject(survey, label, first, of_object)
     exposure = expose(scene, conditions, artefact, of_visit)
     template_flux, ps1 = np.full(len(BANDS), np.nan), NO_SOURCE
@@ -175,6 +186,10 @@ def simulate_one(seed: int, number: int, survey: Survey, label: str, *, visit: i
     )
 
 
+def _another_visit(first: Conditions, rng: np.random.Generator) -> Conditions:
+    return draw_conditions(first.survey, rng, first.band if happens(SAME_BAND, rng) else None)
+
+
 def _subject(
     survey: Survey, label: str, conditions: Conditions, rng: np.random.Generator
 ) -> tuple[Artefact | None, Scene]:
@@ -189,12 +204,24 @@ def _subject(
 
 def _host_scene(survey: Survey, label: str, conditions: Conditions, rng: np.random.Generator) -> Scene:
     if label != "transient":
-        return draw_scene(label, survey, rng, lambda f, r: template_significance(f, r, conditions) > SEEN)
+        return draw_scene(label, survey, rng, lambda host: shows_its_class(host, conditions))
     kind = str(rng.choice(GALAXIES))
-    scene = draw_scene(kind, survey, rng, lambda f, r: template_significance(f, r, conditions) < UNSEEN)
+    scene = draw_scene(
+        kind, survey, rng, lambda h: template_significance(h.fluxes, h.size, conditions) < UNSEEN
+    )
     if template_significance(scene.host_fluxes, scene.host_size, conditions) < UNSEEN:
         return hidden(scene)
     return draw_scene(label, survey, rng)
+
+
+def shows_its_class(host: Candidate, conditions: Conditions) -> bool:
+    """Whether the template is deep and sharp enough to tell a host's class, or that it is a star."""
+    if template_significance(host.fluxes, host.size, conditions) <= SEEN:
+        return False
+    fwhm = conditions.template_psf.fwhm
+    if host.separation is not None:
+        return host.separation > PARTED * fwhm
+    return host.size == 0 or host.size > RESOLVED * fwhm / 2
 
 
 def template_significance(fluxes: FloatArray, half_light_radius: float, conditions: Conditions) -> float:

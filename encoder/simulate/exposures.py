@@ -54,7 +54,10 @@ class Exposure:
     variance : FloatArray, shape (3, h, w)
         Of each, in survey units squared.
     flux, flux_error : float
-        PSF flux of the transient forced on the difference, nJy.
+        PSF flux of the transient forced on science minus template, nJy; negative where it has faded.
+    brightened : bool
+        Whether that flux is positive: what ZTF writes as ``isdiffpos``. Where it is not, ZTF's difference is
+        template minus science.
     static_fluxes : FloatArray, shape (6,)
         Forced at the position on the noiseless template, nJy; NaN for ZTF, which does not measure it.
     """
@@ -63,6 +66,7 @@ class Exposure:
     variance: FloatArray
     flux: float
     flux_error: float
+    brightened: bool
     static_fluxes: FloatArray
 
 
@@ -101,6 +105,8 @@ def expose(
         artefact(canvas, rng)
     point = _point(conditions.science_psf, conditions)
     flux = forced_flux(np.nan_to_num(stamps[DIFFERENCE]), point)
+    if scene.survey is Survey.ZTF:
+        stamps[DIFFERENCE] *= ztf_sign(flux)
     _spoil(stamps, conditions, rng)
     stamps[:DIFFERENCE] += conditions.sky
     return Exposure(
@@ -108,8 +114,19 @@ def expose(
         variance=_variance(conditions, science_model + np.maximum(source, 0), template_model),
         flux=flux / conditions.unit,
         flux_error=flux_error / conditions.unit,
+        brightened=flux > 0,
         static_fluxes=static_fluxes,
     )
+
+
+def ztf_sign(flux: float) -> float:
+    """Sign by which ZTF multiplies a difference stamp on which the forced flux is `flux`.
+
+    Its pipeline looks for sources in science minus template and in the negative of it, and cuts the stamp
+    from where it found the alert: the core is always bright (Bellm, community.lsst.org/t/10619). Rubin keeps
+    the sign.
+    """
+    return 1.0 if flux > 0 else -1.0
 
 
 def _pixel(conditions: Conditions, x: float, y: float) -> tuple[float, float]:

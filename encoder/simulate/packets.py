@@ -173,5 +173,5 @@ def _ztf(alert: SimulatedAlert) -> bytes:
         ps1_distance=alert.ps1.distance,
         fwhm=conditions.science_psf.fwhm / conditions.pixel_scale,
         zero_point=conditions.zero_point,
-        fields={"isdiffpos": "t" if exposure.flux > 0 else "f"},
+        fields={"isdiffpos": "t" if exposure.brightened else "f"},
     )

@@ -64,6 +64,10 @@ _TYPE_SHARE = {
 """How likely a galaxy of each spectral type belongs to the class, before counts."""
 
 
+NUCLEI = (0.9, 2.2)
+"""Least and largest distance of a merger's nuclei, in half-light radii."""
+
+
 @dataclass(frozen=True, slots=True)
 class Galaxy:
     """One galaxy as it would be catalogued.
@@ -79,6 +83,8 @@ class Galaxy:
         Along the major axis, arcsec.
     bulge_fraction : float
         In i.
+    separation : float or None
+        Between the nuclei of a merger, arcsec; None for what is no merger.
     """
 
     redshift: float
@@ -86,6 +92,7 @@ class Galaxy:
     magnitudes: FloatArray
     half_light_radius: float
     bulge_fraction: float
+    separation: float | None = None
 
     @property
     def fluxes(self) -> FloatArray:
@@ -156,7 +163,8 @@ def draw_galaxy(label: str, magnitude: float, band: int, rng: np.random.Generato
     magnitudes = relative - relative[band] + magnitude
     bulge_fraction = _bulge_fraction(label, spectral_type, rng)
     size = _half_light_radius(magnitudes[I_BAND], redshift, spectral_type, label == "bulge", rng)
-    return Galaxy(redshift, spectral_type, magnitudes, size, bulge_fraction)
+    separation = size * float(rng.uniform(*NUCLEI)) if label == "merger" else None
+    return Galaxy(redshift, spectral_type, magnitudes, size, bulge_fraction, separation)
 
 
 def _interpolated(spectral_type: float, redshift: float) -> FloatArray:

@@ -155,9 +155,31 @@ def _spiral(arms: int, pitch_degrees: int, contrast_tenths: int, handed: int) ->
     )
 
 
-def anything(fluxes: FloatArray, size: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A host or star of which is asked whether it may stand at the alert.
+
+    Attributes
+    ----------
+    fluxes : FloatArray, shape (6,)
+        Total, behind dust.
+    size : float
+        Half-light radius in arcsec; zero for a star.
+    separation : float or None
+        Of a merger's nuclei, arcsec; None where there is one nucleus.
+    """
+
+    fluxes: FloatArray
+    size: float = 0.0
+    separation: float | None = None
+
+
+Accept = Callable[[Candidate], bool]
+
+
+def anything(candidate: Candidate) -> bool:
     """Accept every host and star."""
-    del fluxes, size
+    del candidate
     return True
 
 
@@ -165,7 +187,7 @@ def draw_scene(
     label: str,
     survey: Survey,
     rng: np.random.Generator,
-    accept: Callable[[FloatArray, float], bool] = anything,
+    accept: Accept = anything,
 ) -> Scene:
     """Draw the static sky around an alert of one class (not ``bogus``: see `bogus_scene`).
 
@@ -175,8 +197,7 @@ def draw_scene(
     survey : Survey
     rng : numpy.random.Generator
     accept : callable
-        Of the fluxes (6,) and half-light radius of a host or star: they are drawn until one is accepted, or
-        `HOST_DRAWS` times.
+        Whether a host or star may stand there: they are drawn until one is accepted, or `HOST_DRAWS` times.
     """
     ebv = float(min(rng.exponential(MEAN_EBV[survey]), 0.5))
     if label in GALAXIES:
@@ -187,7 +208,7 @@ def draw_scene(
         return Scene(label, survey, np.nan, ebv, extended, points)
     for _ in range(HOST_DRAWS):
         fluxes = _star_fluxes(star_magnitude(survey, rng), survey, ebv, rng)
-        if accept(fluxes, 0.0):
+        if accept(Candidate(fluxes)):
             break
     star = PointSource(fluxes, 0.0, 0.0)
     return Scene(
@@ -212,12 +233,13 @@ def _host(
     label: str,
     survey: Survey,
     ebv: float,
-    accept: Callable[[FloatArray, float], bool],
+    accept: Accept,
     rng: np.random.Generator,
 ) -> Galaxy:
     for _ in range(HOST_DRAWS):
         galaxy = draw_galaxy(label, host_magnitude(survey, rng), REFERENCE_BAND[survey], rng)
-        if accept(redden(galaxy.fluxes, ebv), galaxy.half_light_radius):
+        fluxes = redden(galaxy.fluxes, ebv, survey)
+        if accept(Candidate(fluxes, galaxy.half_light_radius, galaxy.separation)):
             break
     return galaxy
 
@@ -227,9 +249,9 @@ def _galaxy_scene(label: str, galaxy: Galaxy, survey: Survey, ebv: float, rng: n
     extended, points, orientation = build(galaxy, survey, rng)
     nuclear = happens(NUCLEAR_SHARE, rng)
     dx, dy = (0.0, 0.0) if nuclear else _offset(galaxy, orientation, REACH[survey], rng)
-    fluxes = redden(galaxy.fluxes, ebv)
-    host = tuple(Component(c.profile, redden(c.fluxes, ebv), c.x + dx, c.y + dy) for c in extended)
-    knots = tuple(PointSource(redden(p.fluxes, ebv), p.x + dx, p.y + dy) for p in points)
+    fluxes = redden(galaxy.fluxes, ebv, survey)
+    host = tuple(Component(c.profile, redden(c.fluxes, ebv, survey), c.x + dx, c.y + dy) for c in extended)
+    knots = tuple(PointSource(redden(p.fluxes, ebv, survey), p.x + dx, p.y + dy) for p in points)
     others, stars = _field(survey, ebv, 1.8, rng)
     return Scene(
         label=label,
@@ -327,7 +349,7 @@ def _merger(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
     del survey
     share = float(rng.uniform(0.25, 0.5))
     size = galaxy.half_light_radius
-    separation = size * float(rng.uniform(0.9, 2.2))
+    separation = size if galaxy.separation is None else galaxy.separation
     angle = float(rng.uniform(0, 2 * np.pi))
     axis = separation * np.array([np.cos(angle), np.sin(angle)])
     knots, light = _knots(galaxy, galaxy.fluxes, _Orientation(0.7, angle), rng)
@@ -366,7 +388,7 @@ def _star_fluxes(magnitude: float, survey: Survey, ebv: float, rng: np.random.Ge
     blue = happens(0.55, rng)
     colour = float(np.clip(rng.normal(0.15, 0.08) if blue else rng.normal(0.9, 0.4), -0.1, 2.0))
     magnitudes = star_colours(colour)
-    return redden(magnitude_to_njy(magnitudes - magnitudes[REFERENCE_BAND[survey]] + magnitude), ebv)
+    return redden(magnitude_to_njy(magnitudes - magnitudes[REFERENCE_BAND[survey]] + magnitude), ebv, survey)
 
 
 def _field(
@@ -411,4 +433,4 @@ def _field_galaxy(
     galaxy = draw_galaxy("disk", magnitude, REFERENCE_BAND[survey], rng)
     orientation = _Orientation(float(rng.uniform(0.3, 1.0)), float(rng.uniform(0, np.pi)))
     profile = orientation.place(_sersic(1.0), galaxy.half_light_radius)
-    return Component(profile, redden(galaxy.fluxes, ebv), *place)
+    return Component(profile, redden(galaxy.fluxes, ebv, survey), *place)

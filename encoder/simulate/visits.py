@@ -98,13 +98,14 @@ class Conditions:
         return NATIVE_SCALE[self.survey]
 
 
-def draw_conditions(survey: Survey, rng: np.random.Generator) -> Conditions:
-    """Draw a visit."""
-    return _lsst(rng) if survey is Survey.LSST else _ztf(rng)
+def draw_conditions(survey: Survey, rng: np.random.Generator, band: int | None = None) -> Conditions:
+    """Draw a visit, in a given band (index in BANDS) or in any."""
+    if band is None:
+        band = int(rng.choice(len(BANDS), p=BAND_SHARES[survey]))
+    return _lsst(band, rng) if survey is Survey.LSST else _ztf(band, rng)
 
 
-def _lsst(rng: np.random.Generator) -> Conditions:
-    band = int(rng.choice(len(BANDS), p=BAND_SHARES[Survey.LSST]))
+def _lsst(band: int, rng: np.random.Generator) -> Conditions:
     deep = happens(DEEP_SHARE, rng)
     depth = float(10 ** (rng.normal(-0.55, 0.15) if deep else rng.normal(0.05, 0.1)))
     noise = float(LSST_SKY_NOISE[band]) * depth
@@ -132,12 +133,12 @@ def _lsst_frame(rng: np.random.Generator) -> Frame:
     return Frame((side, side), float(x), float(y))
 
 
-def _ztf(rng: np.random.Generator) -> Conditions:
+def _ztf(band: int, rng: np.random.Generator) -> Conditions:
     zero_point = float(np.clip(rng.normal(26.25, 0.12), 25.6, 26.5))
     noise = float(np.clip(rng.lognormal(np.log(6.4), 0.38), 4.0, 25.0))
     return Conditions(
         survey=Survey.ZTF,
-        band=int(rng.choice(len(BANDS), p=BAND_SHARES[Survey.ZTF])),
+        band=band,
         science_psf=_psf(Survey.ZTF, 2.2, 0.22, (1.5, 4.5), rng),
         template_psf=_psf(Survey.ZTF, 2.1, 0.12, (1.6, 3.2), rng),
         science_noise=noise,

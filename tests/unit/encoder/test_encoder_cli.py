@@ -106,3 +106,9 @@ def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch, capf
 def test_what_needs_no_torch_does_not_load_it():
     said = "import encoder.cli.inspect, encoder.cli.commands, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
+
+
+def test_new_shards_are_not_mixed_with_old_ones(monkeypatch, capfd, tmp_path):
+    (tmp_path / "old.npz").write_bytes(b"a shard of another simulation")
+    assert call(monkeypatch, "simulate", "--output", tmp_path, "--count", 2) == 2
+    assert "holds shards already" in " ".join(capfd.readouterr().err.split())

@@ -102,8 +102,14 @@ def test_another_configuration_does_not_go_on_with_the_run(boxes, labels, tmp_pa
         pretrain(CONFIG.model_copy(update={"temperature": 0.1}), boxes, labels, tmp_path)
 
 
+def test_other_alerts_do_not_go_on_with_the_run(boxes, labels, tmp_path):
+    pretrain(CONFIG, boxes, labels, tmp_path, max_minutes=0)
+    with pytest.raises(ConfigurationError, match="other alerts"):
+        pretrain(CONFIG, replace(boxes, band=boxes.band.flip(0)), labels, tmp_path)
+
+
 def test_a_queue_in_which_objects_would_meet_themselves_is_refused(boxes, labels, tmp_path):
-    with pytest.raises(ConfigurationError, match="quarter of 80 alerts"):
+    with pytest.raises(ConfigurationError, match="quarter of 80 objects"):
         pretrain(CONFIG.model_copy(update={"queue": 21}), boxes, labels, tmp_path)
 
 
@@ -163,7 +169,8 @@ def test_one_alert_of_each_object_is_watched():
 
 def test_other_visits_change_what_is_learned(boxes, labels, tmp_path):
     boxes = replace(boxes, sky_object=torch.arange(len(boxes)) // 2)
-    one = pretrain(CONFIG, boxes, labels, tmp_path / "one")
-    views = CONFIG.views.model_copy(update={"other_visits": False})
-    other = pretrain(CONFIG.model_copy(update={"views": views}), boxes, labels, tmp_path / "other")
+    config = CONFIG.model_copy(update={"queue": 10})
+    one = pretrain(config, boxes, labels, tmp_path / "one")
+    views = config.views.model_copy(update={"other_visits": False})
+    other = pretrain(config.model_copy(update={"views": views}), boxes, labels, tmp_path / "other")
     assert not torch.allclose(weights(one), weights(other))

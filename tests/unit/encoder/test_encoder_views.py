@@ -13,7 +13,6 @@ from broker.alert import BANDS, SURVEYS, Survey
 from broker.contract import COMMON_GRID
 from broker.geometry import resample, weights
 from encoder.augment import (
-    EXTINCTION,
     Blur,
     Noise,
     Placement,
@@ -24,9 +23,11 @@ from encoder.augment import (
     gaussian_kernel,
     lay,
     random_turns,
+    restore_noise,
 )
 from encoder.boxes import Boxes, split_by_object
 from encoder.config import ViewConfig
+from encoder.extinction import EXTINCTION
 
 pytestmark = pytest.mark.train
 
@@ -179,14 +180,42 @@ def test_blur_adds_in_quadrature_and_conserves_flux():
     assert blurred.psf_fwhm[:, 0].std() > 0.3
 
 
-def test_blur_leaves_the_noise_of_a_pixel_as_it_was():
-    laid = as_served(source(300, flux=0.0, noise=2.0), SIZE)
-    laid = replace(
-        laid, stamps=torch.randn(laid.stamps.shape, generator=seeded(1)) * laid.noise[..., None, None]
-    )
-    blurred = Blur(probability=1.0, factor=1.6)(laid, seeded())
-    inside = blurred.stamps[..., 6:-6, 6:-6]
-    assert float(inside.std()) == pytest.approx(float(laid.noise[0, 0]), rel=0.02)
+def noisy(count, ratio, noise=2.0):
+    """Stamps of nothing but white native noise, with the grain for more."""
+    boxes = source(count, flux=0.0, noise=noise, ratio=ratio)
+    box = noise * torch.randn(boxes.box.shape, generator=seeded(1))
+    boxes = replace(boxes, box=box, centre=31 + torch.rand(count, 2, generator=seeded(3)))
+    return lay(boxes, Placement.identity(count), SIZE, torch.randn(boxes.box.shape, generator=seeded(2)))
+
+
+def scatter(laid):
+    """Standard deviation of pixels away from the edge, over the stated one."""
+    return float((laid.stamps / laid.noise[..., None, None])[..., 6:-6, 6:-6].std())
+
+
+def neighbours(laid):
+    """Correlation of pixels side by side."""
+    inside = (laid.stamps / laid.noise[..., None, None])[..., 6:-6, 6:-6]
+    return float((inside[..., 1:] * inside[..., :-1]).mean() / inside.square().mean())
+
+
+@pytest.mark.parametrize("ratio", [0.66, 1.0, 4 / 3])
+@pytest.mark.parametrize(
+    "view",
+    [Blur(1.0, 1.8), Redden(1.0, 0.5), Noise(1.0, 2.0)],
+    ids=lambda view: type(view).__name__,
+)
+def test_after_a_view_pixels_scatter_as_much_as_is_stated(view, ratio):
+    laid = noisy(400, ratio)
+    assert scatter(laid) == pytest.approx(1, abs=0.02)
+    assert scatter(restore_noise(view(laid, seeded()))) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("ratio", [0.66, 4 / 3])
+def test_added_noise_is_correlated_as_that_of_the_stamp(ratio):
+    laid = noisy(400, ratio)
+    more = restore_noise(Noise(1.0, 2.0)(laid, seeded()))
+    assert neighbours(more) == pytest.approx(neighbours(laid), abs=0.02)
 
 
 def test_blur_gives_science_and_difference_one_seeing_and_the_template_its_own():
@@ -226,15 +255,9 @@ def test_reddening_is_uniform_up_to_its_limit_and_leaves_unknown_bands_alone():
     np.testing.assert_array_equal(Redden(1.0, 0.4)(unknown, seeded()).photometry, laid.photometry)
 
 
-def test_noise_adds_its_variance_and_states_it():
+def test_noise_is_uniform_up_to_its_limit():
     laid = as_served(source(500, flux=0.0, noise=3.0), SIZE)
-    laid = replace(
-        laid, stamps=torch.randn(laid.stamps.shape, generator=seeded(1)) * laid.noise[..., None, None]
-    )
-    noisy = Noise(probability=1.0, factor=2.0)(laid, seeded())
-    for row in range(0, 500, 50):
-        assert float(noisy.stamps[row].std()) == pytest.approx(float(noisy.noise[row, 0]), rel=0.06)
-    factor = torch.sqrt((noisy.noise / laid.noise) ** 2 - 1)
+    factor = torch.sqrt((Noise(probability=1.0, factor=2.0)(laid, seeded()).noise / laid.noise) ** 2 - 1)
     assert 1.9 < float(factor.max()) <= 2.001
     assert float(factor.mean()) == pytest.approx(1.0, abs=0.06)
 
@@ -242,9 +265,9 @@ def test_noise_adds_its_variance_and_states_it():
 def test_noise_leaves_masked_pixels_empty():
     boxes = source(4)
     boxes.box[..., :30] = torch.nan
-    noisy = Noise(1.0, 2.0)(as_served(boxes, SIZE), seeded())
-    assert noisy.mask.min() == 0
-    assert (noisy.stamps[noisy.mask == 0] == 0).all()
+    views = Views(ViewConfig(noise_probability=1.0), SIZE)(boxes, seeded())
+    assert views.mask.min() == 0
+    assert (views.stamps[views.mask == 0] == 0).all()
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.7, 1.0])
