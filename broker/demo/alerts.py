@@ -207,7 +207,7 @@ def _ztf_alert(kind: str, number: int, rng: np.random.Generator) -> SimulatedAle
         ps1_distance=distance,
         fwhm=conditions.science.fwhm / canvas.pixel_scale,
         zero_point=conditions.zero_point,
-        fields={"isdiffpos": "t" if exposure.psf_flux > 0 else "f"},
+        fields={"isdiffpos": "t" if exposure.brightened else "f"},
     )
     return SimulatedAlert(kind, Survey.ZTF, alert_id, value)
 

@@ -110,7 +110,10 @@ class Exposure:
     stamps : tuple of Stamp
         Science, template, difference.
     psf_flux, psf_flux_error, science_flux : float
-        Forced at the position on difference and science, nJy.
+        Forced at the position on science minus template and on science, nJy.
+    brightened : bool
+        Whether `psf_flux` is positive: ZTF's ``isdiffpos``. Where it is not, ZTF's difference is template minus
+        science: its stamps are bright where the alert is (Bellm, community.lsst.org/t/10619).
     template_fluxes : FloatArray, shape (6,)
         Forced on templates of all bands, nJy; NaN for ZTF, whose packets have none.
     """
@@ -119,6 +122,7 @@ class Exposure:
     psf_flux: float
     psf_flux_error: float
     science_flux: float
+    brightened: bool
     template_fluxes: FloatArray = field(repr=False)
 
 
@@ -163,11 +167,15 @@ def expose(
         c.template_noise**2 + after / (c.electrons * depth),
     )
     fluxes = _template_fluxes(scene, c, rng)
+    flux = _forced(difference, psf)
+    if c.survey is Survey.ZTF and flux < 0:
+        difference = -difference
     return Exposure(
         _stamps((*planes, difference), (*variances, variances[0] + variances[1]), c),
-        _forced(difference, psf) / c.unit,
+        flux / c.unit,
         error / c.unit,
         _forced(planes[0] - c.sky, psf) / c.unit,
+        flux >= 0,
         fluxes,
     )
 

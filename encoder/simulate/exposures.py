@@ -114,7 +114,7 @@ def expose(
         variance=_variance(conditions, science_model + np.maximum(source, 0), template_model),
         flux=flux / conditions.unit,
         flux_error=flux_error / conditions.unit,
-        brightened=flux > 0,
+        brightened=flux >= 0,
         static_fluxes=static_fluxes,
     )
 
@@ -126,7 +126,7 @@ def ztf_sign(flux: float) -> float:
     from where it found the alert: the core is always bright (Bellm, community.lsst.org/t/10619). Rubin keeps
     the sign.
     """
-    return 1.0 if flux > 0 else -1.0
+    return 1.0 if flux >= 0 else -1.0
 
 
 def _pixel(conditions: Conditions, x: float, y: float) -> tuple[float, float]:

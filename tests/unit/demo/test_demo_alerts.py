@@ -1,13 +1,16 @@
 """The demonstration's alerts: both surveys mixed, of every kind, each one readable or broken as it says."""
 
+import io
 from collections import Counter
 
+import fastavro
 import numpy as np
 import pytest
 
 from broker.alert import Survey
 from broker.avro.deserializer import Deserializer
 from broker.contract import COMMON_GRID
+from broker.cutouts import read_cutout
 from broker.demo.alerts import simulate
 from broker.demo.sky import KINDS, RARITIES
 from broker.errors import AlertError
@@ -68,6 +71,18 @@ def test_solar_system_alerts_say_so(alerts):
 
     assert asteroids
     assert all("solar_system" in asteroid.flags for asteroid in asteroids)
+
+
+def test_ztf_differences_are_bright_where_the_alert_is_and_packets_say_which_way_they_were_taken(alerts):
+    directions = set()
+    for alert in alerts:
+        if alert.survey is not Survey.ZTF or alert.drawn_as not in {"star", "disk", "bulge"}:
+            continue
+        packet = next(fastavro.reader(io.BytesIO(alert.value)))
+        directions.add(packet["candidate"]["isdiffpos"])
+        pixels = read_cutout(packet["cutoutDifference"]["stampData"], survey=Survey.ZTF).image
+        assert np.mean(pixels[29:34, 29:34]) > 0
+    assert directions == {"t", "f"}
 
 
 def test_hosts_have_photometry_where_the_survey_would_have_measured_it(alerts):

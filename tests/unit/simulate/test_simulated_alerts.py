@@ -1,7 +1,9 @@
 """Simulated alerts as a whole: shards, packets, reproducibility."""
 
 import csv
+import io
 
+import fastavro
 import numpy as np
 import pytest
 
@@ -13,8 +15,20 @@ from broker.errors import SettingsError
 from broker.survey import WANTED, read_alert
 from encoder.archive import ARRAYS, BOX_SIDE, load_shards, save_shard, shard_from_alerts
 from encoder.simulate import CLASSES, simulate, simulated_alerts
-from encoder.simulate.driver import simulate_one, to_shard
-from encoder.simulate.packets import LABELS_FILE, simulate_packets, write_packets
+from encoder.simulate.colours import magnitude_to_njy
+from encoder.simulate.driver import (
+    PARTED,
+    RESOLVED,
+    SEEN,
+    shows_its_class,
+    simulate_one,
+    template_significance,
+    to_shard,
+)
+from encoder.simulate.packets import LABELS_FILE, simulate_packets, to_packet, write_packets
+from encoder.simulate.populations import GALAXIES
+from encoder.simulate.scenes import HOST_DRAWS, draw_scene
+from encoder.simulate.visits import draw_conditions
 
 pytestmark = pytest.mark.train
 
@@ -72,6 +86,37 @@ def test_visits_of_an_object_share_it_and_nothing_else():
     assert first.conditions.science_psf.fwhm != second.conditions.science_psf.fwhm
 
 
+def test_half_of_the_other_visits_are_in_the_band_of_the_first():
+    bands = [
+        [simulate_one(7, n, Survey.LSST, "transient", visit=v).conditions.band for v in (0, 1)]
+        for n in range(60)
+    ]
+    # Half by choice, and a sixth of the rest by chance.
+    assert 0.4 < np.mean([first == second for first, second in bands]) < 0.8
+
+
+@pytest.mark.parametrize("survey", SURVEYS)
+def test_hosts_are_resolved_and_bright_in_the_template(survey):
+    for label in GALAXIES:
+        for number in range(40):
+            rng = np.random.default_rng([8, number])
+            conditions = draw_conditions(survey, rng)
+            candidates = []
+
+            def accept(host, conditions=conditions, candidates=candidates):
+                candidates.append(host)
+                return shows_its_class(host, conditions)
+
+            draw_scene(label, survey, rng, accept)
+            chosen, fwhm = candidates[-1], conditions.template_psf.fwhm
+            assert len(candidates) < HOST_DRAWS
+            assert template_significance(chosen.fluxes, chosen.size, conditions) > SEEN
+            if label == "merger":
+                assert chosen.separation > PARTED * fwhm
+            else:
+                assert chosen.size > RESOLVED * fwhm / 2
+
+
 def test_redshifts_are_known_where_a_host_is_seen(alerts):
     for alert in alerts:
         has_host = alert.label in {"disk", "bulge", "edge_on", "merger"}
@@ -105,6 +150,15 @@ def test_packets_give_what_the_direct_road_gives(alerts, shard, tmp_path):
     assert taken.photometry == pytest.approx(shard.photometry, rel=1e-5, nan_ok=True)
     rubin = shard.survey == SURVEYS.index(Survey.LSST)
     assert taken.psf_fwhm[rubin] == pytest.approx(shard.psf_fwhm[rubin], rel=1e-5)
+
+
+def test_ztf_packets_say_the_sign_and_give_the_magnitude_of_the_change(alerts):
+    for alert in alerts:
+        if alert.survey is Survey.ZTF:
+            candidate = next(fastavro.reader(io.BytesIO(to_packet(alert))))["candidate"]
+            assert candidate["isdiffpos"] == ("t" if alert.exposure.flux >= 0 else "f")
+            change = magnitude_to_njy(candidate["magpsf"])
+            assert change == pytest.approx(max(abs(alert.exposure.flux), 1e-3), rel=1e-4)
 
 
 def test_labels_lie_beside_the_packets(alerts, tmp_path):

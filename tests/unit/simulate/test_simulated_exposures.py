@@ -158,6 +158,61 @@ def test_ztf_leaves_the_sky_in_science_and_template_only():
     assert np.nanmedian(stamps, axis=(1, 2)) == pytest.approx([300, 300, 0], abs=3)
 
 
+def forced_on_the_difference(exposure, conditions):
+    frame = conditions.frame
+    point = conditions.science_psf.draw(frame.shape, frame.x, frame.y)
+    return forced_flux(np.nan_to_num(exposure.stamps[2]), point) / conditions.unit
+
+
+@pytest.mark.parametrize("artefact", [None, *(a for a, _, _ in ARTEFACTS)])
+def test_ztf_differences_are_bright_at_the_alert_and_say_which_way_they_were_taken(artefact):
+    directions = set()
+    for seed in range(12):
+        rng = np.random.default_rng([15, seed])
+        scene, conditions = draw_scene("star", Survey.ZTF, rng), quiet(Survey.ZTF, seed)
+        exposure = expose(scene, conditions, artefact, rng)
+        directions.add(exposure.brightened)
+        assert exposure.brightened == (exposure.flux >= 0)
+        # A masked star or the template's end may cover a little of the PSF's wings after the measurement.
+        expected = pytest.approx(abs(exposure.flux), rel=0.1, abs=exposure.flux_error)
+        assert forced_on_the_difference(exposure, conditions) == expected
+    if artefact is None:
+        assert directions == {True, False}
+
+
+def test_rubin_differences_keep_their_sign():
+    signs = set()
+    for seed in range(12):
+        rng = np.random.default_rng([16, seed])
+        scene, conditions = draw_scene("star", Survey.LSST, rng), quiet(Survey.LSST, seed)
+        exposure = expose(scene, conditions, None, rng)
+        signs.add(bool(exposure.flux > 0))
+        expected = pytest.approx(exposure.flux, rel=0.1, abs=exposure.flux_error)
+        assert forced_on_the_difference(exposure, conditions) == expected
+    assert signs == {True, False}
+
+
+@pytest.mark.parametrize("survey", Survey)
+def test_a_star_that_has_faded_is_fainter_than_in_the_template(survey):
+    faded = 0
+    for seed in range(30):
+        rng = np.random.default_rng([17, seed])
+        fluxes = np.full(6, 3e5)
+        scene = replace(
+            EMPTY, survey=survey, label="star", points=(PointSource(fluxes, 0.0, 0.0),), host_fluxes=fluxes
+        )
+        conditions = quiet(survey, seed)
+        # One PSF, so that the two stamps compare pixel by pixel.
+        conditions = replace(conditions, template_psf=conditions.science_psf)
+        exposure = expose(scene, conditions, None, rng)
+        if exposure.flux < -10 * exposure.flux_error:
+            faded += 1
+            science, template, _ = exposure.stamps
+            assert science[31, 31] < template[31, 31]
+            assert not exposure.brightened
+    assert faded > 3
+
+
 @pytest.mark.parametrize("artefact", [a for a, _, _ in ARTEFACTS], ids=lambda a: a.__name__)
 @pytest.mark.parametrize("survey", Survey)
 def test_every_artefact_leaves_a_mark_in_the_difference(artefact, survey):

@@ -6,8 +6,8 @@ import pytest
 pytest.importorskip("galsim")
 
 from broker.alert import BANDS, Survey
+from encoder.extinction import EXTINCTION
 from encoder.simulate.colours import (
-    EXTINCTION,
     galaxy_magnitudes,
     magnitude_to_njy,
     redden,
@@ -60,9 +60,10 @@ def test_colours_change_evenly_between_the_templates():
     assert middle == pytest.approx((galaxy_magnitudes(0, 0.3) + galaxy_magnitudes(1, 0.3)) / 2)
 
 
-def test_dust_takes_its_coefficient_in_every_band():
-    dimmed = -2.5 * np.log10(redden(np.ones(6), 0.2))
-    assert dimmed == pytest.approx(0.2 * EXTINCTION)
+@pytest.mark.parametrize("survey", Survey)
+def test_dust_takes_the_coefficient_of_each_band_of_the_survey(survey):
+    dimmed = -2.5 * np.log10(redden(np.ones(6), 0.2, survey))
+    assert dimmed == pytest.approx(0.2 * np.array(EXTINCTION[survey]))
 
 
 def test_stars_redden_along_the_locus():
