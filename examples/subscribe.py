@@ -1,6 +1,6 @@
-"""Follow the most unusual alerts with nothing but confluent-kafka, fastavro and Nightjar's `schemas`.
+"""Show the most unusual alerts with nothing but confluent-kafka, fastavro and Nightjar's `schemas`.
 
-Usage: ``python examples/subscribe.py 127.0.0.1:9092 alerts.enriched 0.9``
+Usage: ``python examples/subscribe.py HOST:PORT alerts.enriched 0.9``
 """
 
 import io
@@ -13,20 +13,43 @@ import schemas
 
 QUIET_SECONDS = 10  # ends after so long without a message; a real subscriber goes on
 
-servers, topic, threshold = sys.argv[1], sys.argv[2], float(sys.argv[3])
-consumer = confluent_kafka.Consumer(
-    {"bootstrap.servers": servers, "group.id": "unusual", "auto.offset.reset": "earliest"}
-)
-consumer.subscribe([topic])
+try:
+    servers, topic, least = sys.argv[1:]
+    threshold = float(least)
+except ValueError:
+    print("usage: python examples/subscribe.py HOST:PORT alerts.enriched 0.9", file=sys.stderr)
+    sys.exit(2)
+
+# Every partition from its beginning, so that a second run shows the same again. A service would instead
+# `subscribe([topic])`: members of one group.id share the partitions and go on where they had been.
+quiet = {"log_level": 2}  # what goes wrong is told below
+consumer = confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": "unread", **quiet})
+try:
+    found = consumer.list_topics(topic, timeout=10).topics[topic]
+except confluent_kafka.KafkaException as error:
+    sys.exit(f"no Kafka at {servers}: {error.args[0].str()}")
+if found.error:
+    sys.exit(f"no topic {topic} at {servers}: {found.error.str()}")
+beginning = confluent_kafka.OFFSET_BEGINNING
+consumer.assign([confluent_kafka.TopicPartition(topic, number, beginning) for number in found.partitions])
+
+read = shown = 0
 while (message := consumer.poll(QUIET_SECONDS)) is not None:
     if message.error():
         sys.exit(str(message.error()))
-    headers = {name: value.decode() for name, value in message.headers()}
+    headers = {name: value.decode() for name, value in message.headers() or ()}
+    if "anomaly" not in headers:
+        what = "dead letters" if "reason" in headers else "alerts as their survey sends them"
+        print(f"topic {topic} holds {what}: name the one that ends in .enriched", file=sys.stderr)
+        sys.exit(2)
+    read += 1
     if float(headers["anomaly"] or 0) < threshold:
         continue  # told from the header alone: nothing was decoded
     schema = schemas.by_fingerprint(headers["schema-fingerprint"])
     record = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), schema, None)
     enrichment, alert = record["enrichment"], record["alert"]
-    print(message.key().decode(), enrichment["morphology_top"], f"anomaly {enrichment['anomaly']:.3f}")
+    shown += 1
+    print(message.key().decode(), enrichment["morphology_top"], f"anomaly {headers['anomaly']}")
     print(f"    photo-z {headers['photoz-lo']} to {headers['photoz-hi']}; the packet: {', '.join(alert)}")
 consumer.close()
+print(f"{shown} of {read} alerts have an anomaly of {threshold} or more", file=sys.stderr)
