@@ -86,8 +86,6 @@ class Alert:
         is differs by survey and is stated in `broker.photometry`.
     position : tuple of float or None
         (x, y) of the alert on the detector in 0-based pixels, for surveys whose stamps carry no WCS.
-    detector_size : tuple of int or None
-        (width, height) of the detector in pixels, where stamps are cut at its edges.
     flags : tuple of str
         What the packet itself says of the alert, such as ``solar_system``.
     """
@@ -104,7 +102,6 @@ class Alert:
     cutouts: tuple[bytes | memoryview | None, ...]
     photometry: Float32Array
     position: tuple[float, float] | None = None
-    detector_size: tuple[int, int] | None = None
     flags: tuple[str, ...] = ()
 
     @property

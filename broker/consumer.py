@@ -149,10 +149,11 @@ class Consumer:
                 began = began or time.monotonic()
                 self._turn(batch)
                 self.summary.busy_seconds = time.monotonic() - began
-            elif self.exit_at_end and self.source.at_end:
+            # Also after a batch: a topic that others go on writing to never falls silent.
+            if self.exit_at_end and self.source.at_end:
                 break
             if lag.due():
-                self.metrics.source(self.source.assigned or 0, self.source.lag)
+                self.metrics.lag(self.source.lag)
             if report.due():
                 logger.info("%s", self.summary)
         return self.summary
@@ -160,7 +161,9 @@ class Consumer:
     def _poll(self) -> Sequence[Message]:
         began = time.monotonic()
         batch = self.source.poll(self.batch_size, self.linger_seconds)
-        self.health.turned(self.source.assigned or 0)
+        held = self.source.assigned or 0
+        self.health.turned(held)
+        self.metrics.assigned(held)
         if batch:
             self.metrics.stage("poll", time.monotonic() - began)
         return batch

@@ -7,7 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from broker.alert import Enriched, ModelIdentity, Outcome, Rejected
@@ -36,6 +43,8 @@ class Metrics:
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        # No second series of each that says when the process began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._clock = clock
         self._lock = threading.Lock()
         self._registry = registry = CollectorRegistry()
@@ -89,10 +98,13 @@ class Metrics:
         """Note how long one batch took in one of `STAGES`."""
         self._stage.labels(name).observe(seconds)
 
-    def source(self, partitions: int, lag: int) -> None:
-        """Note what the source holds, and how far behind it is."""
+    def assigned(self, partitions: int) -> None:
+        """Note how many partitions are held."""
         self._partitions.set(partitions)
-        self._lag.set(lag)
+
+    def lag(self, messages: int) -> None:
+        """Note how far behind the source is."""
+        self._lag.set(messages)
 
     def published(self, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes whose records are acknowledged."""

@@ -141,7 +141,7 @@ class PretrainConfig(_Frozen):
     seed: int = 20261124
     split_seed: int = 1
     held_out: float = Field(default=0.2, gt=0, lt=1)
-    epochs: int = Field(default=8, ge=1)
+    epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)

@@ -74,7 +74,6 @@ def read(packet: Packet) -> Alert:
             [fields.get(f"candidate.s{band}mag1") for band in PS1_BANDS], fields.get("candidate.distpsnr1")
         ),
         position=_position(fields),
-        detector_size=DETECTOR_SIZE,
         flags=tuple(word for word, raised in words.items() if raised),
     )
 
