@@ -13,8 +13,8 @@ from broker.testing.stamps import Stamp
 LSST_SKY_NOISE = np.array([32.0, 14.0, 21.0, 32.0, 56.0, 125.0])
 """nJy per pixel of 0.2 arcsec in one visit: 5 sigma depths of SMTN-002 in seeing of 0.8 arcsec."""
 
-LSST_ELECTRONS = np.array([0.4, 2.1, 1.8, 1.5, 0.95, 0.42])
-"""Per nJy in 30 s (zero points of SMTN-002)."""
+LSST_ELECTRONS = np.array([0.34, 2.1, 1.8, 1.5, 1.1, 0.44])
+"""Per nJy in 30 s: zero points of 26.52, 28.51, 28.36, 28.17, 27.78, 26.82 (SMTN-002 of March 2024)."""
 
 LSST_BAND_SHARES = (0.05, 0.17, 0.24, 0.24, 0.18, 0.12)
 ZTF_BAND_SHARES = (0.0, 0.45, 0.5, 0.05, 0.0, 0.0)

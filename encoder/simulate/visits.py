@@ -20,8 +20,11 @@ LSST_SKY_NOISE: FloatArray = np.array([32.0, 14.0, 21.0, 32.0, 56.0, 125.0])
 """nJy per 0.2 arcsec pixel, one visit at zenith: m5 = 23.8, 24.8, 24.4, 23.9, 23.3, 22.4 (SMTN-002, rounded)
 in the noise pixels of 0.8 arcsec seeing."""
 
-LSST_ELECTRONS: FloatArray = np.array([0.4, 2.1, 1.8, 1.5, 0.95, 0.42])
-"""Per nJy in 30 s: zero points of 26.5, 28.3, 28.1, 27.9, 27.4, 26.5 for one electron a second (SMTN-002)."""
+LSST_ZERO_POINTS: FloatArray = np.array([26.52, 28.51, 28.36, 28.17, 27.78, 26.82])
+"""AB magnitude of one electron a second (SMTN-002 of March 2024, throughputs v1.9)."""
+
+LSST_ELECTRONS: FloatArray = 30.0 * 10 ** (0.4 * (LSST_ZERO_POINTS - AB_ZERO_POINT_NJY))
+"""Per nJy in a visit of 30 s: 0.34, 2.1, 1.8, 1.5, 1.1, 0.44."""
 
 DEEP_SHARE = 0.35
 """Of visits as deep as those of the precursor camera and of the deep-drilling fields, of which the real
