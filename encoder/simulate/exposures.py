@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import galsim
 import numpy as np
-from scipy.ndimage import convolve1d
 
 from broker.alert import BANDS, Survey
 from encoder.simulate.bogus import DIFFERENCE, SCIENCE, TEMPLATE, Artefact, Canvas
 from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray
+from encoder.simulate.components import Component, PointSource, Scene
+from encoder.simulate.noise import draw_noise, stated_variance
 from encoder.simulate.optics import Psf
 from encoder.simulate.photometry import forced_flux
-from encoder.simulate.scenes import Component, PointSource, Scene
 from encoder.simulate.visits import Conditions
 
 DETECTION_SNR = 5.0
@@ -37,10 +37,6 @@ MASKED_STAR_SHARE = 0.12
 
 REGISTRATION = 0.04
 """Pixels: error of the template's place in a good subtraction, per axis."""
-
-TEMPLATE_CORRELATION = {Survey.LSST: 0.13, Survey.ZTF: 0.28}
-"""Weight of the neighbours in resampled noise: gives the templates' correlation of adjacent pixels, measured
-0.25 (Rubin) and 0.5 (ZTF)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ def expose(
     else:
         template_model, static_fluxes = _model(scene, conditions, conditions.template_psf), np.full(6, np.nan)
     source, flux_error = _source(scene, conditions, science_model, artefact, rng)
-    noise = _noise(conditions, science_model + source, template_model, rng)
+    noise = draw_noise(conditions, science_model + source, template_model, rng)
     residual = _registration_residual(science_model, float(np.abs(source).max()), conditions, rng)
     stamps = np.stack(
         [
@@ -111,7 +107,7 @@ def expose(
     stamps[:DIFFERENCE] += conditions.sky
     return Exposure(
         stamps=stamps,
-        variance=_variance(conditions, science_model + np.maximum(source, 0), template_model),
+        variance=stated_variance(conditions, science_model + np.maximum(source, 0), template_model),
         flux=flux / conditions.unit,
         flux_error=flux_error / conditions.unit,
         brightened=flux >= 0,
@@ -256,47 +252,6 @@ def _registration_residual(
     limit = max(0.35 * source_peak, conditions.science_noise)
     peak = float(np.abs(residual).max())
     return np.asarray(residual * min(1.0, limit / peak) if peak > 0 else residual)
-
-
-def _noise(
-    conditions: Conditions, science: FloatArray, template: FloatArray, rng: np.random.Generator
-) -> FloatArray:
-    """Noise of the three stamps, (3, h, w): the difference shares that of science and (matched) template."""
-    shape = science.shape
-    poisson = np.maximum(science, 0.0) / conditions.electrons
-    own = rng.normal(size=shape) * np.sqrt(conditions.science_noise**2 + poisson)
-    if conditions.survey is Survey.ZTF:
-        own += rng.normal(
-            0, 0.15 * conditions.science_noise, shape[1]
-        )  # columns read with offsets of their own
-    coadd = _correlated(shape, TEMPLATE_CORRELATION[conditions.survey], rng)
-    share = (conditions.template_noise / conditions.science_noise) ** 2
-    of_template = coadd * np.sqrt(
-        conditions.template_noise**2 + share * np.maximum(template, 0) / conditions.electrons
-    )
-    matched = of_template
-    if conditions.science_psf.fwhm > conditions.template_psf.fwhm:
-        matched = _smoothed(of_template, 0.2)
-    return np.stack([own, of_template, own - matched])
-
-
-def _correlated(shape: tuple[int, ...], weight: float, rng: np.random.Generator) -> FloatArray:
-    white = rng.normal(size=shape)
-    return _smoothed(white, weight) * (1 + 2 * weight) ** 2 / (1 + 2 * weight**2)
-
-
-def _smoothed(image: FloatArray, weight: float) -> FloatArray:
-    """Convolve with (w, 1, w) / (1 + 2w) along both axes."""
-    kernel = np.array([weight, 1.0, weight]) / (1 + 2 * weight)
-    once = convolve1d(image, kernel, axis=0, mode="wrap")
-    return np.asarray(convolve1d(once, kernel, axis=1, mode="wrap"))
-
-
-def _variance(conditions: Conditions, science: FloatArray, template: FloatArray) -> FloatArray:
-    share = (conditions.template_noise / conditions.science_noise) ** 2
-    own = conditions.science_noise**2 + np.maximum(science, 0) / conditions.electrons
-    of_template = conditions.template_noise**2 + share * np.maximum(template, 0) / conditions.electrons
-    return np.stack([own, of_template, own + of_template])
 
 
 def _spoil(stamps: FloatArray, conditions: Conditions, rng: np.random.Generator) -> None:

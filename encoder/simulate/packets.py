@@ -11,8 +11,9 @@ from rich.progress import track
 from broker.alert import BANDS, Survey
 from broker.testing.packets import Visit, lsst_packet, ztf_packet
 from broker.testing.stamps import Stamp
+from encoder.simulate.alerts import SimulatedAlert
 from encoder.simulate.colours import AB_ZERO_POINT_NJY
-from encoder.simulate.driver import SimulatedAlert, simulated_alerts
+from encoder.simulate.driver import simulated_alerts
 from encoder.simulate.populations import CLASSES
 
 LABELS_FILE = "labels.csv"

@@ -11,7 +11,7 @@ import numpy as np
 from broker.alert import BANDS
 from broker.photometry import PS1_BANDS
 from encoder.simulate.colours import AB_ZERO_POINT_NJY, FloatArray
-from encoder.simulate.scenes import Scene
+from encoder.simulate.components import Scene
 from encoder.simulate.visits import LSST_SKY_NOISE, Conditions
 
 NO_HISTORY, OWN_BAND_ONLY, ALL_BANDS = 0.10, 0.42, 0.18

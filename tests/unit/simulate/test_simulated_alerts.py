@@ -16,18 +16,12 @@ from broker.survey import WANTED, read_alert
 from encoder.archive import ARRAYS, BOX_SIDE, load_shards, save_shard, shard_from_alerts
 from encoder.simulate import CLASSES, simulate, simulated_alerts
 from encoder.simulate.colours import magnitude_to_njy
-from encoder.simulate.driver import (
-    PARTED,
-    RESOLVED,
-    SEEN,
-    shows_its_class,
-    simulate_one,
-    template_significance,
-    to_shard,
-)
+from encoder.simulate.driver import simulate_one
 from encoder.simulate.packets import LABELS_FILE, simulate_packets, to_packet, write_packets
 from encoder.simulate.populations import GALAXIES
 from encoder.simulate.scenes import HOST_DRAWS, draw_scene
+from encoder.simulate.shards import to_shard
+from encoder.simulate.visibility import PARTED, RESOLVED, SEEN, shows_its_class, template_significance
 from encoder.simulate.visits import draw_conditions
 
 pytestmark = pytest.mark.train

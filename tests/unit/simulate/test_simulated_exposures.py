@@ -10,10 +10,11 @@ pytest.importorskip("galsim")
 from broker.alert import Survey
 from broker.cutouts import effective_fwhm
 from encoder.simulate.bogus import ARTEFACTS, Canvas
+from encoder.simulate.components import PointSource, Scene
 from encoder.simulate.exposures import expose
 from encoder.simulate.optics import MOFFAT_BETAS, Psf
 from encoder.simulate.photometry import forced_flux, known_bands, nearest_ps1_source
-from encoder.simulate.scenes import PointSource, Scene, draw_scene
+from encoder.simulate.scenes import draw_scene
 from encoder.simulate.visits import Frame, draw_conditions
 
 pytestmark = pytest.mark.train
