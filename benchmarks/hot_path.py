@@ -273,8 +273,10 @@ def main(
     for one in survey or list(Survey):
         packets = read_packets(data, one)
         if not packets:
-            Console(stderr=True).print(
-                f"{one.value}: no packet (*.avro) below {data / one.value}; name a folder by --data"
+            print(
+                f"{one.value}: no real packets (*.avro) below {data / one.value}: set NIGHTJAR_DATA to a folder "
+                "that holds lsst/ and ztf/, or name it by --data",
+                file=sys.stderr,
             )
             continue
         sides, laid = measure(packets, repeats, one.value)

@@ -18,7 +18,7 @@ from broker.alert import Enriched, Message, Record, Rejected
 from broker.avro.deserializer import Deserializer
 from broker.avro.serializer import DeadLetterSerializer
 from broker.cli import consumer, embedded_kafka, replay, subscribe
-from broker.cli.clusters import of_results, settings_of
+from broker.cli.clusters import of_alerts, of_results, settings_of
 from broker.cli.printers import TablePrinter
 from broker.cli.replay import Replay, files
 from broker.errors import Reason, SettingsError
@@ -313,6 +313,16 @@ class TestConfig:
         settings = settings_of(Path(config("kafka: {group_id: nightjar}\n")[1]))
         assert of_results(settings, None, None).group_id != "nightjar"
         assert of_results(settings, None, "mine").group_id == "mine"
+
+    def test_properties_of_the_connection_go_along_to_the_right_cluster(self, config) -> None:
+        reached, not_reached = "{ssl.ca.location: /a.pem}", "{ssl.ca.location: /b.pem, linger.ms: 3}"
+        one = settings_of(Path(config(f"kafka: {{extra: {reached}}}\n")[1]))
+        assert of_results(one, None, None).extra == {"ssl.ca.location": "/a.pem"}
+        assert of_alerts(one, None)[1].extra == {"ssl.ca.location": "/a.pem"}
+        text = f"kafka: {{extra: {reached}}}\nsink: {{bootstrap_servers: 'b:1', extra: {not_reached}}}\n"
+        two = settings_of(Path(config(text)[1]))
+        assert of_results(two, None, None).extra == {"ssl.ca.location": "/b.pem"}
+        assert of_alerts(two, None)[1].extra == {"ssl.ca.location": "/a.pem"}
 
     def test_a_server_that_does_not_answer_is_told_in_our_words(self, config, tmp_path: Path, capfd) -> None:
         (tmp_path / "1.avro").write_bytes(lsst_packet())
