@@ -24,7 +24,7 @@ def demo(
         "demo-output"
     ),
     model: Annotated[Path | None, typer.Option(help="ONNX file. Default: the packaged model.")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Most and least anomalous alerts in the table.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, help="Most and least anomalous alerts to show.")] = 8,
     keep_running: Annotated[
         bool,
         typer.Option(
@@ -39,6 +39,9 @@ def demo(
     messages that are broken on purpose. The exit code is 1 unless every
     message came out, either enriched or as a dead letter. Ctrl-C ends all
     that was started.
+
+    The embedded Kafka keeps about 5 MB of each partition and drops older
+    messages without a word; it does not look messages up by time.
 
     For example:
       broker-demo

@@ -32,6 +32,11 @@ CUTOUT_FIELDS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 PACKETS_KEPT = 40
 """About 3 MB: the embedded Kafka takes them all at once."""
 
+HOSTLESS = frozenset({"star", "transient", "bogus"})
+"""Classes of the packaged model that have no host, so that the photo-z in their results means nothing."""
+
+FOOTNOTE = "A redshift is meant for the hosts of alerts on galaxies; no other is shown."
+
 UNKNOWN = "–"  # noqa: RUF001 -- a dash in a table
 
 
@@ -72,9 +77,10 @@ class Result:
 
     @property
     def redshift(self) -> str:
-        """Photo-z and its 68 % interval."""
+        """Photo-z and its 68 % interval; a dash where there is none, or no host for it to be of."""
         z = self.enrichment["photoz"]
-        return UNKNOWN if z is None else f"{z['point']:.2f} [{z['low']:.2f}, {z['high']:.2f}]"
+        hostless = self.enrichment["morphology_top"] in HOSTLESS
+        return UNKNOWN if z is None or hostless else f"{z['point']:.2f} [{z['low']:.2f}, {z['high']:.2f}]"
 
     def stamps(self) -> list[NDArray[np.float32] | None]:
         """Science, template and difference in native pixels; None where there is none to read."""
@@ -92,14 +98,14 @@ class Result:
 
 
 def decode(tally: Tally) -> list[Result]:
-    """Decode every enriched alert, most anomalous first."""
+    """Decode every enriched alert, most anomalous first, the same scores by alert id."""
     drawn = {str(alert.alert_id): alert.drawn_as for alert in tally.published}
     results = []
     for message in tally.enriched.values():
         record = _record(message)
         kind = drawn[header(message, "alert-id")]
         results.append(Result(message, kind, record["enrichment"], record["alert"]))
-    return sorted(results, key=lambda result: -result.anomaly)
+    return sorted(results, key=lambda result: (-result.anomaly, result.enrichment["alert_id"]))
 
 
 def _record(message: Message) -> dict[str, Any]:
@@ -115,15 +121,22 @@ def _schema(schema_id: int) -> Any:
 
 
 def extremes(results: Sequence[Result], count: int) -> tuple[list[Result], list[Result]]:
-    """Give the most anomalous alerts, and the least anomalous ones, the least first."""
+    """Give the most anomalous alerts, and the least anomalous ones, the least first; ties by alert id."""
     scored = [result for result in results if result.anomaly >= 0]
+    least = sorted(scored, key=lambda result: (result.anomaly, result.enrichment["alert_id"]))
     n_most, n_least = min(count, (len(scored) + 1) // 2), min(count, len(scored) // 2)
-    return scored[:n_most], scored[::-1][:n_least]
+    return scored[:n_most], least[:n_least]
 
 
 def table(results: Sequence[Result], count: int, *, wide: bool) -> Table:
     """Show the most and the least anomalous alerts, each in one line where there is room, else in two."""
-    shown = Table(box=SIMPLE_HEAD, title="Most and least anomalous simulated alerts", title_justify="left")
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title="Most and least anomalous simulated alerts",
+        title_justify="left",
+        caption=FOOTNOTE,
+        caption_justify="left",
+    )
     pairs = (("morphology", "photo-z [68 %]"), ("alert id", "object id"), ("drawn as", "flags"))
     shown.add_column("anomaly", justify="right", style="bold", vertical="top")
     for heading in chain.from_iterable(pairs) if wide else map("\n".join, pairs):

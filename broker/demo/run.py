@@ -20,6 +20,7 @@ from broker.demo.processes import Program, await_file, running
 from broker.demo.stream import Stream, Tally, result_topics
 from broker.errors import NightjarError
 from broker.kafka import KafkaReader, KafkaSink
+from broker.kafka.embedded import PARTITION_MEGABYTES
 from broker.kafka.progress import group_progress
 from broker.settings import ConsumerSettings, Plaintext, SinkSettings, SourceSettings, Topics
 
@@ -31,7 +32,9 @@ SHORT_WAIT: dict[str, str | int | float | bool] = {"fetch.wait.max.ms": 20}
 """The embedded Kafka answers a request that finds nothing new only when its wait is over, half a second by default,
 even if alerts arrive meanwhile; a real one answers at once."""
 
-SHEET_ROWS = 8
+SHEET_ROWS = 40
+"""Most that the contact sheet has, whatever is asked for: a page of 6000 pixels."""
+
 WATCH_SECONDS = 0.5
 WIDE = 140
 """Characters across, from which on an alert needs but one line in the table."""
@@ -57,7 +60,7 @@ class Options:
     model : Path or None
         None takes the packaged one.
     rows : int
-        Most and least anomalous alerts in the table.
+        Most and least anomalous alerts in the table and, up to `SHEET_ROWS`, on the contact sheet.
     keep_running : bool
         Leave Kafka and the consumer up until told to stop.
     """
@@ -196,7 +199,7 @@ def _report(tally: Tally, options: Options, console: Console) -> None:
     console.print()
     console.print(report.table(results, options.rows, wide=console.width >= WIDE))
     console.print(report.dead_letter_table(tally))
-    report.draw_sheet(folder / "contact_sheet.png", results, SHEET_ROWS)
+    report.draw_sheet(folder / "contact_sheet.png", results, min(options.rows, SHEET_ROWS))
     report.write_jsonl(folder / "enriched.jsonl", results)
     report.write_samples(folder, results, tally.published)
     for name, what in (
@@ -223,6 +226,11 @@ def _stay(
         f"{_script('broker-consumer')} --topic {TOPIC} --group-id other --output-prefix other {at}",
     ):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print(
+        f"[dim]This Kafka keeps about {PARTITION_MEGABYTES} MB of each partition and drops older messages without "
+        "a word. It does not look messages up by time: --start with a time finds nothing here.[/]",
+        highlight=False,
+    )
     while not stop.wait(WATCH_SECONDS):
         for program in programs:
             program.check()

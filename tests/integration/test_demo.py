@@ -162,7 +162,7 @@ def test_kept_running_another_terminal_can_join(tmp_path, untrained_model):
             lines = []
             for line in demo.stdout:
                 lines.append(line)
-                if "broker-consumer" in line and "other" in line:
+                if "does not look messages up by time" in line:
                     break
             text = "".join(lines)
             (address,) = set(re.findall(r"127\.0\.0\.1:\d+", text))
