@@ -80,7 +80,7 @@ if len(of_class) == 1:
     refuse(f"every label that has an alert is {truth[0]}: label a second class")
 rare, few = min(((label, len(names)) for label, names in of_class.items()), key=lambda pair: pair[1])
 if few < FOLDS:
-    refuse(f"class {rare} has {few} labelled objects, wanted {FOLDS} or more: label more, or leave it out")
+    refuse(f"class {rare}: wanted {FOLDS} labelled objects or more, found {few}: label more, or leave it out")
 
 model = LogisticRegression(C=10, max_iter=2000, class_weight="balanced")
 folds = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=0)

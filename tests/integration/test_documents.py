@@ -1,11 +1,11 @@
 """What the documents tell people to type, typed: README, examples and the code on the wire's page."""
 
 import csv
+import json
 import os
 import re
 import shlex
 import subprocess
-import sys
 import sysconfig
 import uuid
 from pathlib import Path
@@ -61,7 +61,6 @@ def here(tmp_path_factory, cluster) -> Path:
 def typed(command: str, folder: Path, servers: str) -> subprocess.CompletedProcess[str]:
     """Run a command as it stands in the README, on this Kafka and in this environment."""
     command = command.replace("HOST:PORT", servers).replace(".venv/bin/", f"{shlex.quote(PROGRAMS)}/")
-    command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", command)
     return subprocess.run(
         command,
         shell=True,
@@ -82,6 +81,12 @@ def ending(command: str) -> str:
     return command
 
 
+def predictions(folder: Path) -> list[dict[str, str]]:
+    """Read what the scientist's example wrote."""
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def test_the_readme_s_commands_work(here, cluster):
     commands = [command for command in readme_commands() if command not in BY_OTHER_TESTS]
     # The consumer comes first: a subscriber has something to see only behind it.
@@ -94,15 +99,42 @@ def test_the_readme_s_commands_work(here, cluster):
     assert f"consumed {ALERTS + 2}: enriched {ALERTS + 1}" in said[commands[0]]
     labelled = next(text for command, text in said.items() if "few_labels" in command)
     assert f"{ALERTS} labelled alerts of {ALERTS + 1}" in labelled
-    assert len(said) >= 4
+    answers = predictions(here)
+    assert len(answers) == ALERTS + 1
+    assert all(float(row["p_even"]) + float(row["p_odd"]) == pytest.approx(1, abs=2e-4) for row in answers)
+    assert len(said) >= 6
+
+
+def example(here: Path, cluster, topic: str, threshold: str = "0") -> subprocess.CompletedProcess[str]:
+    """Run the subscriber's example."""
+    script = ".venv/bin/python examples/subscribe.py"
+    return typed(f"{script} {cluster.servers} {topic} {threshold}", here, cluster.servers)
 
 
 def test_the_subscriber_s_example_shows_alerts_it_chose_by_their_headers(here, cluster):
     typed(ending(next(c for c in readme_commands() if "broker-consumer" in c)), here, cluster.servers)
-    done = typed(f"python examples/subscribe.py {cluster.servers} alerts.enriched 0", here, cluster.servers)
+    # Not the first run where the README's commands went before: each sees the same.
+    done = example(here, cluster, "alerts.enriched")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("lsst:") == ALERTS
     assert "anomaly 0." in done.stdout
+    assert f"{ALERTS + 1} of {ALERTS + 1} alerts have an anomaly of 0.0 or more" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("topic", "threshold", "why"),
+    [
+        ("alerts", "0", "topic alerts holds alerts as their survey sends them"),
+        ("alerts.dead-letter", "0", "topic alerts.dead-letter holds dead letters"),
+        ("alerts.enriched", "", "usage: python examples/subscribe.py"),
+        ("alerts.enriched", "high", "usage: python examples/subscribe.py"),
+    ],
+)
+def test_the_subscriber_s_example_says_what_it_was_wrongly_given(here, cluster, topic, threshold, why):
+    typed(ending(next(c for c in readme_commands() if "broker-consumer" in c)), here, cluster.servers)
+    done = example(here, cluster, topic, threshold)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(why)
 
 
 def test_the_operator_s_example_is_a_configuration_that_runs(here, cluster):
@@ -116,6 +148,58 @@ def test_the_operator_s_example_is_a_configuration_that_runs(here, cluster):
     assert done.returncode == 0, done.stderr
     assert len(cluster.read("nightjar.lsst.enriched")) == ALERTS + 1
     assert len(cluster.read("nightjar.lsst.dead-letter")) == 1
+
+
+def enriched(number: int, **fields: object) -> dict:
+    """Make the little that the scientist's example reads of an alert."""
+    spread = [float(number % 2), float(number), 1.0]
+    model = {"weights_digest": "a"}
+    return {"alert_id": number, "object_id": str(number), "embedding": spread, "model": model, **fields}
+
+
+FLAT = "\n".join(json.dumps(enriched(number)) for number in range(20))
+NESTED = "\n".join(json.dumps({"enrichment": enriched(number)}) for number in range(20))
+LABELS = "".join(f"{number},{'odd' if number % 2 else 'even'}\n" for number in range(16))
+
+
+def few_labels(folder: Path, alerts: str, labels: str) -> subprocess.CompletedProcess[str]:
+    """Run the scientist's example in a folder of its own."""
+    (folder / "examples").symlink_to(PROJECT / "examples")
+    (folder / "alerts.jsonl").write_text(alerts, encoding="utf-8")
+    (folder / "labels.csv").write_text(labels, encoding="utf-8")
+    return typed(".venv/bin/python examples/few_labels.py alerts.jsonl labels.csv", folder, "")
+
+
+@pytest.mark.parametrize("alerts", [FLAT, NESTED], ids=["the demo's", "broker-subscribe's"])
+@pytest.mark.parametrize(
+    "heading", ["alert_id,label\n", "\ufeffalert_id,class\n"], ids=["plain", "spreadsheet"]
+)
+def test_the_scientist_s_example_answers_for_every_alert(tmp_path, alerts, heading):
+    done = few_labels(tmp_path, alerts, heading + LABELS)
+    assert done.returncode == 0, done.stderr
+    answers = predictions(tmp_path)
+    assert [row["predicted"] for row in answers] == ["even", "odd"] * 10
+    assert [row["label"] for row in answers][-5:] == ["odd", "", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("alerts", "labels", "why"),
+    [
+        (FLAT, "id;label\n1;odd\n", "its first line must be alert_id,label"),
+        (FLAT, "", "its first line must be alert_id,label"),
+        (FLAT, "alert_id,label\n1.7E+17,odd\n", "an alert_id is no whole number"),
+        (FLAT, "alert_id,label\n99,odd\n", "none of the 1 labels is for one of the 20 alerts"),
+        (FLAT, "alert_id,label\n1,odd\n3,odd\n", "every label that has an alert is odd"),
+        (FLAT, "alert_id,label\n1,odd\n2,even\n", "wanted 5 labelled objects or more, found 1"),
+        ("alert_id,label\n", "alert_id,label\n1,odd\n", "holds no enriched alerts"),
+        (json.dumps({"reason": "frame_invalid"}), "alert_id,label\n1,odd\n", "holds no enriched alerts"),
+    ],
+)
+def test_the_scientist_s_example_says_what_it_was_wrongly_given(tmp_path, alerts, labels, why):
+    done = few_labels(tmp_path, alerts, labels)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_code_on_the_wire_s_page_decodes_a_message():
