@@ -60,7 +60,8 @@ def draw_contact_sheet(path: Path, title: str, subtitle: str, columns: Sequence[
     """Write the sheet as a PNG file.
 
     Science and template of an alert share one scale: arcsinh of the light above the sky in units of the
-    science stamp's noise. The difference has a scale of its own that is even about zero.
+    science stamp's noise. The difference has a scale of its own that is even about zero, and the sign that
+    its survey gave it.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def _write_frame(figure: Figure, height: float, title: str, subtitle: str) -> No
     figure.text(0.978, 1 - 0.36 / height, subtitle, color=FAINT, size=9.5, ha="right", va="center")
     caption = (
         "Left to right: science, template, difference. Science and template share one arcsinh stretch in "
-        "units of the noise; in the difference red is brighter, blue fainter."
+        "units of the noise; in the difference red is positive, blue negative. ZTF turns the sign of what has faded."
     )
     figure.text(0.022, 0.24 / height, caption, color=FAINT, size=8.5, va="center")
 
