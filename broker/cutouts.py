@@ -168,17 +168,24 @@ def inflate(data: bytes | memoryview) -> bytes:
     CutoutError
         Where the stream is not gzip, is cut short, fails its checksum or inflates beyond the limit.
     """
-    stream = zlib.decompressobj(wbits=31)
-    try:
-        inflated = stream.decompress(data, MAX_INFLATED + 1)
-    except zlib.error as error:
-        raise CutoutError(f"the stamp is not readable gzip ({error}); it begins {_start_of(data)}") from None
-    if len(inflated) > MAX_INFLATED:
-        raise CutoutError(
-            f"the stamp inflates to over {MAX_INFLATED} bytes from {len(data)}; a stamp has 20,160"
-        )
-    if not stream.eof:
-        raise CutoutError(f"the gzip stream ends early: {len(inflated)} bytes from {len(data)}")
+    inflated, rest = b"", bytes(data)
+    while (
+        rest or not inflated
+    ):  # a gzip file may have several members, one behind the other (RFC 1952, section 2.2)
+        stream = zlib.decompressobj(wbits=31)
+        try:
+            inflated += stream.decompress(rest, MAX_INFLATED + 1 - len(inflated))
+        except zlib.error as error:
+            raise CutoutError(
+                f"the stamp is not readable gzip ({error}); it begins {_start_of(data)}"
+            ) from None
+        if len(inflated) > MAX_INFLATED:
+            raise CutoutError(
+                f"the stamp inflates to over {MAX_INFLATED} bytes from {len(data)}; a stamp has 20,160"
+            )
+        if not stream.eof:
+            raise CutoutError(f"the gzip stream ends early: {len(inflated)} bytes from {len(data)}")
+        rest = stream.unused_data.lstrip(b"\0")  # files may be padded with zeros
     return inflated
 
 
@@ -223,14 +230,25 @@ def _extensions(
         if header.kind != "IMAGE" or header.name not in wanted:
             continue
         wanted.remove(header.name)
-        plane = _pixels(data, header, start)
         if header.name == "PSFIMAGE":
-            fwhm = effective_fwhm(plane.astype(np.float64))
-        elif plane.shape == shape:
+            fwhm = _psf_width(data, header, start)
+            continue
+        plane = _pixels(data, header, start)
+        if plane.shape == shape:
             variance = _as_float32(plane)
         else:
             raise CutoutError(f"UNCERT has shape {plane.shape}, the science plane {shape}")
     return variance, fwhm
+
+
+def _psf_width(data: bytes | memoryview, header: _Header, start: int) -> float | None:
+    """Width of the PSF plane; None where it cannot be read, as the science pixels are sound without it."""
+    try:
+        plane = _pixels(data, header, start)
+    except CutoutError:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return effective_fwhm(plane.astype(np.float64))
 
 
 def _pixels(data: bytes | memoryview, header: _Header, start: int) -> NDArray[Any]:
@@ -302,7 +320,7 @@ def _parse(text: bytes) -> _Header | None:
         # As astropy does, the first of several cards of one name counts.
         if _INTEGER_KEY.fullmatch(key):
             integers.setdefault(key, _integer(key, value))
-        elif key in _FLOATS:
+        elif key in _FLOATS and _before_comment(value):  # a blank value is an undefined one
             floats.setdefault(key, _float(key, value))
         elif key == b"EXTNAME" and name is None:
             name = _string(value)

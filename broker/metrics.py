@@ -3,6 +3,7 @@
 Alerts consumed are alerts enriched plus alerts rejected, at every scrape: an alert rule rests on it.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -122,7 +123,9 @@ class Metrics:
         for flag in outcome.enrichment.flags:
             self._flags.labels(flag).inc()
         now = self._clock()
-        self._age.labels("observation").observe(now - (outcome.alert.mjd - UNIX_EPOCH_MJD) * SECONDS_PER_DAY)
+        if not math.isnan(outcome.alert.mjd):  # one NaN would stay in the sum for ever
+            observed = (outcome.alert.mjd - UNIX_EPOCH_MJD) * SECONDS_PER_DAY
+            self._age.labels("observation").observe(now - observed)
         if outcome.message.timestamp_ms is not None:
             self._age.labels("publication").observe(now - outcome.message.timestamp_ms / 1000)
 

@@ -33,6 +33,9 @@ PS1_BANDS: Final = ("g", "r", "i", "z")
 PLAUSIBLE_MAGNITUDES: Final = (0.0, 40.0)
 """AB; ZTF writes -999 for a magnitude that is not known."""
 
+PLAUSIBLE_FLUX: Final = 10.0 ** (0.4 * AB_ZERO_POINT)
+"""nJy: AB magnitude 0. Nothing brighter, on either side of zero, is a measurement of a host."""
+
 
 def magnitude(flux: NDArray[np.floating]) -> NDArray[np.floating]:
     """AB magnitude of positive fluxes.
@@ -67,8 +70,8 @@ def forced_template_flux(bands: Sequence[str | None], fluxes: Sequence[float | N
     Parameters
     ----------
     bands, fluxes : sequence
-        Of diaSource and prvDiaSources together; null, NaN and infinite fluxes and unknown bands do not
-        count.
+        Of diaSource and prvDiaSources together; null and NaN fluxes, those beyond `PLAUSIBLE_FLUX` and
+        unknown bands do not count.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def forced_template_flux(bands: Sequence[str | None], fluxes: Sequence[float | N
     """
     sums, counts = dict.fromkeys(BANDS, 0.0), dict.fromkeys(BANDS, 0)
     for band, flux in zip(bands, fluxes, strict=True):
-        if band in sums and flux is not None and -np.inf < flux < np.inf:
+        if band in sums and flux is not None and abs(flux) < PLAUSIBLE_FLUX:
             sums[band] += flux
             counts[band] += 1
     means = [sums[band] / counts[band] if counts[band] else np.nan for band in BANDS]

@@ -107,15 +107,17 @@ class Pipeline:
         row: Mapping[str, NDArray[np.float32]],
         summary: tuple[float, float, float],
     ) -> Enrichment:
-        usable = bool(np.isfinite(row["embedding"]).all())
-        has_image = usable and bool(stamps.valid_fraction.any())
+        sound = {name for name, values in row.items() if np.isfinite(values).all()}
+        seen = sound if stamps.valid_fraction.any() else set()
         return Enrichment(
             model=self._identity,
-            embedding=row["embedding"] if has_image else None,
+            embedding=row["embedding"] if "embedding" in seen else None,
             morphology_classes=self._contract.morphology_classes,
-            morphology=row["morphology"] if has_image else None,
-            redshift=self._redshift(alert, stamps, row["photoz_pdf"], summary) if usable else None,
-            anomaly=float(row["anomaly"]) if has_image else None,
+            morphology=row["morphology"] if "morphology" in seen else None,
+            redshift=self._redshift(alert, stamps, row["photoz_pdf"], summary)
+            if "photoz_pdf" in sound
+            else None,
+            anomaly=float(row["anomaly"]) if "anomaly" in seen else None,
             seen=Seen(
                 size=self._contract.grid.size,
                 pixel_scale=self._contract.grid.pixel_scale[alert.survey.value],
@@ -126,7 +128,7 @@ class Pipeline:
             bands_used=tuple(
                 b for b, flux in zip(BANDS, alert.photometry.tolist(), strict=True) if np.isfinite(flux)
             ),
-            flags=self._flags(alert, stamps, usable=usable),
+            flags=self._flags(alert, stamps, usable=len(sound) == len(row)),
         )
 
     def _redshift(

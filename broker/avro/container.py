@@ -27,6 +27,12 @@ MOST_INFLATED = 16 * 1024 * 1024
 MOST_HEADERS = 32
 """Headers that are kept; ZTF's surveys have used four in its life."""
 
+LONGEST_HEADER = 1024 * 1024
+"""Bytes; ZTF's are 25 kB. A longer one costs seconds to parse and would fill memory where it is kept."""
+
+MOST_METADATA = 64
+"""Entries of a header; ZTF's have two."""
+
 _SYNC_SIZE = 16
 _LONG_BYTES = 10
 
@@ -113,10 +119,14 @@ class ContainerReader:
 
 def read_header(value: bytes) -> Header:
     """Read the header of a container, see `ContainerReader.header`."""
-    data = memoryview(value)
+    data = memoryview(value)[:LONGEST_HEADER]
     try:
         metadata, at = _metadata(data, len(CONTAINER_MAGIC))
     except DatumError as error:
+        if len(value) > LONGEST_HEADER:
+            raise ContainerError(
+                f"the container's header does not end within {LONGEST_HEADER} bytes"
+            ) from None
         raise ContainerError(f"the container's header cannot be read: {error.detail}") from None
     if "avro.schema" not in metadata:
         raise ContainerError(
@@ -179,13 +189,17 @@ def _records(header: Header, count: int, block: bytes | memoryview) -> Iterator[
 
 def _metadata(data: memoryview, at: int) -> tuple[dict[str, bytes], int]:
     metadata: dict[str, bytes] = {}
+    entries = 0
     while True:
         count, at = read_varint(data, at, "metadata", _LONG_BYTES)
         if count == 0:
             return metadata, at
         if count < 0:  # legal: the size of the block follows
             _, at = read_varint(data, at, "metadata", _LONG_BYTES)
-        for _ in range(abs(count)):  # ends at the latest with the data, each entry takes two bytes or more
+        entries += abs(count)
+        if entries > MOST_METADATA:
+            raise ContainerError(f"the container's header has more than {MOST_METADATA} entries")
+        for _ in range(abs(count)):
             name, at = read_sized(data, at, "metadata")
             content, at = read_sized(data, at, "metadata")
             metadata[bytes(name).decode("utf-8", "backslashreplace")] = bytes(content)

@@ -9,6 +9,7 @@ contains one) gives None, and the datum is read from its beginning.
 """
 
 import re
+from itertools import islice
 
 from broker.avro.exact import read_index, read_sized
 from broker.errors import DatumError
@@ -18,6 +19,9 @@ SIGNATURE = b"SIMPLE  ="
 
 _SIGNATURE = re.compile(re.escape(SIGNATURE))
 """Three times as fast as `bytes.find` on 100 kB."""
+
+_MOST = 16
+"""Signatures beyond which walking the datum costs less than trying each."""
 
 _LINKS = 3
 _HEADS = range(2, 7)
@@ -41,9 +45,12 @@ def stamps_at_the_end(value: bytes, start: int) -> Stamps | None:
     Returns
     -------
     tuple of three memoryview, or None
-        In the order of the fields; None where the first signature begins no chain, or another chain holds.
+        In the order of the fields; None where the first signature begins no chain, another chain holds, or
+        there are too many signatures to try.
     """
-    signatures = [match.start() for match in _SIGNATURE.finditer(value, start)]
+    signatures = [match.start() for match in islice(_SIGNATURE.finditer(value, start), _MOST + 1)]
+    if len(signatures) > _MOST:
+        return None
     # A chain needs two further signatures behind its first.
     chains = [_chains(value, first, start) for first in signatures[: 1 - _LINKS]]
     if sum(map(len, chains)) != 1 or not chains[0]:

@@ -6,17 +6,14 @@ solar-system objects carry a diaObjectId of 0, older schemas null.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
-
-from astropy.time import Time
 
 from broker import flags
 from broker.alert import BANDS, Alert, Survey
 from broker.avro.deserializer import Packet
 from broker.photometry import forced_template_flux
+from broker.survey.times import utc
 
 WANTED: Final = (
     "diaSource.diaSourceId",
@@ -31,9 +28,6 @@ WANTED: Final = (
     "prvDiaSources[].templateFlux",
 )
 """Dotted paths of what is read."""
-
-MJD_RANGE: Final = (41317.0, 100000.0)
-"""From 1972, when UTC began to differ from TAI by whole seconds, to 2132: no alert is older or younger."""
 
 
 def read(packet: Packet) -> Alert:
@@ -76,34 +70,6 @@ def read(packet: Packet) -> Alert:
         ),
         flags=tuple(word for word, raised in words.items() if raised),
     )
-
-
-def utc(mjd_tai: float) -> float:
-    """UTC of a TAI date.
-
-    Parameters
-    ----------
-    mjd_tai : float
-        Days.
-
-    Returns
-    -------
-    float
-        Days; NaN outside `MJD_RANGE`.
-    """
-    if not MJD_RANGE[0] <= mjd_tai <= MJD_RANGE[1]:
-        return math.nan
-    return mjd_tai - _tai_minus_utc(int(mjd_tai))
-
-
-@lru_cache(maxsize=64)
-def _tai_minus_utc(day: int) -> float:
-    """Days between TAI and UTC; astropy takes 100 us for it, an alert has fewer."""
-    with warnings.catch_warnings():
-        # Of years ahead ERFA says that leap seconds may still be announced.
-        warnings.simplefilter("ignore")
-        tai = Time(day, 0.5, format="mjd", scale="tai")
-        return float(round((tai.mjd - tai.utc.mjd) * 86400.0)) / 86400.0
 
 
 def _finite(fields: Mapping[str, Any], name: str) -> float:

@@ -12,6 +12,7 @@ from broker import flags
 from broker.alert import Alert, Survey
 from broker.avro.deserializer import Packet
 from broker.photometry import PS1_BANDS, ps1_source_flux
+from broker.survey.times import possible
 
 WANTED: Final = (
     "objectId",
@@ -51,12 +52,13 @@ def read(packet: Packet) -> Alert:
     """
     fields = packet.fields
     band = BAND_OF_FILTER.get(fields["candidate.fid"])
-    ra, dec, jd = (_finite(fields, name) for name in ("ra", "dec", "jd"))
+    ra, dec = _finite(fields, "ra"), _finite(fields, "dec")
+    mjd = possible(_finite(fields, "jd") - JD_OF_MJD)
     words = {
         # The survey itself writes a name only where its ephemerides put a known object at the position.
         flags.SOLAR_SYSTEM: fields.get("candidate.ssnamenr") not in (None, "", "null"),
         flags.POSITION_UNKNOWN: math.isnan(ra) or math.isnan(dec),
-        flags.TIME_UNKNOWN: math.isnan(jd),
+        flags.TIME_UNKNOWN: math.isnan(mjd),
         flags.BAND_UNKNOWN: band is None,
     }
     return Alert(
@@ -66,7 +68,7 @@ def read(packet: Packet) -> Alert:
         object_id=fields["objectId"],
         ra=ra,
         dec=dec,
-        mjd=jd - JD_OF_MJD,
+        mjd=mjd,
         band=band,
         datum=packet.datum,
         cutouts=packet.cutouts,

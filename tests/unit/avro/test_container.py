@@ -97,8 +97,8 @@ def test_how_many_records_there_are_is_said():
 
 def test_what_is_wrong_with_a_container_is_said():
     raw, sync, rest = parts(written(RECORDS[3:4]))
-    refused(b"Obj\1", "header cannot be read")
-    refused(raw[:-5], "header cannot be read")
+    refused(b"Obj\1", "more than 64 entries")
+    refused(raw[:-5], "more than 64 entries")
     refused(raw + sync[:7], "ends inside the sync marker")
     refused(raw + sync + rest[:-1], "no sync marker")
     refused(raw + sync + rest[:-18], "block of the container cannot be read")
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_container_is_said():
     refused(with_header(avro_schema=b"{not json"), "schema cannot be read")
     refused(with_header(avro_schema=b'{"type": "record"}'), "lacks its attribute 'name'")
     refused(with_header(avro_schema=b"[" * 100_000), "schema cannot be read")
-    refused(b"Obj\1" + long(2**60), "header cannot be read")
+    refused(b"Obj\1" + long(2**60), "more than 64 entries")
 
 
 def test_a_codec_that_is_not_read_has_its_own_reason():
@@ -152,6 +152,18 @@ def test_a_negative_count_of_metadata_is_legal():
     assert list(fastavro.reader(io.BytesIO(value))) == [1]
     header, datum = ContainerReader().record(value)
     assert (header.schema, bytes(datum)) == ("long", b"\2")
+
+
+def test_a_header_that_costs_seconds_and_memory_is_refused():
+    many = long(100_000) + 100_000 * b"\0\0"
+    refused(b"Obj\1" + many, "more than 64 entries")
+    names = b"".join(long(6) + b"%06d" % n + b"\0" for n in range(65))
+    refused(b"Obj\1" + long(65) + names + b"\0", "more than 64 entries")
+    wide = json.dumps({"type": "enum", "name": "E", "symbols": [f"s{n}" for n in range(200_000)]}).encode()
+    refused(
+        b"Obj\1" + long(1) + long(11) + b"avro.schema" + long(len(wide)) + wide + b"\0" + bytes(16),
+        "does not end within 1048576 bytes",
+    )
 
 
 def test_records_that_break_their_schema_are_not_split():

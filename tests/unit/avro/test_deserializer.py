@@ -159,6 +159,10 @@ def test_any_other_tail_is_left_to_a_full_walk(tail):
     assert stamps_at_the_end(b"leading" + tail, 0) is None
 
 
+def test_a_tail_full_of_signatures_is_left_to_a_full_walk():
+    assert stamps_at_the_end(tail_of(A, B, C + 20 * SIGNATURE), 0) is None
+
+
 stamp_bytes = st.one_of(
     st.none(),
     st.sampled_from((A, B, C)),

@@ -1,7 +1,9 @@
 """What operators see: counters, ages, and the three addresses."""
 
 import http.client
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -49,6 +51,15 @@ def test_age_is_told_since_observation_and_since_publication(metrics: Metrics) -
     name = "nightjar_alert_age_seconds_sum"
     assert value(metrics, name, since="observation") == pytest.approx(40, abs=0.01)
     assert value(metrics, name, since="publication") == pytest.approx(5, abs=0.01)
+
+
+def test_an_alert_without_a_time_does_not_spoil_the_ages(metrics: Metrics) -> None:
+    timeless = enriched(message(0))
+    timeless = replace(timeless, alert=replace(timeless.alert, mjd=math.nan))
+    metrics.published([timeless, enriched(message(1))])
+    name = "nightjar_alert_age_seconds_sum"
+    assert value(metrics, name, since="observation") == pytest.approx(40, abs=0.01)
+    assert value(metrics, name, since="publication") == pytest.approx(10, abs=0.01)
 
 
 def test_the_model_is_told(metrics: Metrics) -> None:

@@ -56,6 +56,38 @@ def test_what_lies_behind_the_last_needed_hdu_is_not_looked_at():
     assert read_cutout(GOOD + b"garbage" * 1000, survey=Survey.LSST, psf=False).variance is not None
 
 
+def test_a_psf_that_cannot_be_read_leaves_the_science_pixels_alone():
+    psf = [
+        "XTENSION= 'IMAGE   '",
+        "BITPIX  = -32",
+        "NAXIS   = 0",
+        "PCOUNT  = 0",
+        "GCOUNT  = 1",
+        "EXTNAME = 'PSFIMAGE'",
+    ]
+    cutout = read(hdu(*image_cards()) + hdu(*extension("UNCERT")) + hdu(*psf, data=b""))
+    np.testing.assert_array_equal(cutout.image, PIXELS)
+    np.testing.assert_array_equal(cutout.variance, PIXELS)
+    assert cutout.psf_fwhm is None
+
+
+def test_a_card_without_a_value_is_as_good_as_none():
+    cutout = read(hdu(*image_cards(), "CRPIX1  =                      / undefined", "CRPIX2  = 2.0"))
+    np.testing.assert_array_equal(cutout.image, PIXELS)
+    assert cutout.centre is None
+
+
+def test_gzip_may_have_several_members_and_zeros_behind_them():
+    content = gzip.compress(GOOD[:100]) + gzip.compress(GOOD[100:]) + bytes(7)
+    assert inflate(content) == gzip.decompress(content) == GOOD
+
+
+def test_members_inflate_together_no_farther_than_one():
+    half = gzip.compress(bytes(MAX_INFLATED // 2 + 1))
+    with pytest.raises(CutoutError, match="inflates to over"):
+        inflate(half + half)
+
+
 def test_the_position_counts_from_zero():
     cutout = read(hdu(*image_cards(), "CRPIX1  = 2.5 / from 1", "CRPIX2  = 1.25D0"))
     assert cutout.centre == (1.5, 0.25)

@@ -1,10 +1,12 @@
 """Messages in, outcomes out: one for each, in their order, whatever the message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from broker import flags
 from broker.alert import Enriched, Message, Outcome, Rejected
@@ -13,7 +15,7 @@ from broker.errors import Reason
 from broker.inference import Model
 from broker.pipeline import Pipeline, summarise
 from broker.survey import WANTED
-from broker.testing.packets import lsst_packet, ztf_packet
+from broker.testing.packets import Visit, lsst_packet, ztf_packet
 
 Run = Callable[..., list[Outcome]]
 
@@ -68,6 +70,44 @@ def test_a_sound_alert_gets_everything(run: Run, model: Model, packet: bytes) ->
     assert 0 <= enrichment.anomaly <= 1
     assert enrichment.model.digest == model.contract.weights_digest
     assert not flags.is_partial(enrichment.flags)
+
+
+@pytest.mark.parametrize("flux", [1e9, 1e12, 1e21, 1e30, 3e38, -3e38])
+def test_whatever_the_flux_what_the_packaged_model_gives_is_finite_or_flagged(flux: float) -> None:
+    pipeline = Pipeline(Deserializer(WANTED), Model.load())
+    packet = lsst_packet(visit=Visit(template_flux=flux))
+    enrichment = only(pipeline([Message(packet, "alerts", 0, 0)])).enrichment
+    assert enrichment.redshift is None or np.isfinite(enrichment.redshift.pdf).all()
+    assert (enrichment.redshift is None) == (flags.MODEL_OUTPUT_INVALID in enrichment.flags)
+
+
+class Broken:
+    """A model one of whose outputs is NaN."""
+
+    def __init__(self, model: Model, output: str) -> None:
+        self._model, self._output = model, output
+        self.contract = model.contract
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        outputs = self._model(inputs)
+        return {**outputs, self._output: np.full_like(outputs[self._output], np.nan)}
+
+
+@pytest.mark.parametrize(
+    ("output", "part"),
+    [
+        ("embedding", "embedding"),
+        ("morphology", "morphology"),
+        ("photoz_pdf", "redshift"),
+        ("anomaly", "anomaly"),
+    ],
+)
+def test_an_output_that_is_not_finite_is_null_and_flagged(model: Model, output: str, part: str) -> None:
+    pipeline = Pipeline(Deserializer(WANTED), Broken(model, output))
+    enrichment = only(pipeline([Message(lsst_packet(), "alerts", 0, 0)])).enrichment
+    assert flags.MODEL_OUTPUT_INVALID in enrichment.flags
+    for name in ("embedding", "morphology", "redshift", "anomaly"):
+        assert (getattr(enrichment, name) is None) == (name == part)
 
 
 def test_an_alert_does_not_depend_on_its_neighbours(run: Run) -> None:

@@ -13,7 +13,7 @@ from broker.alert import BANDS, Survey
 from broker.avro.deserializer import Deserializer, Packet
 from broker.photometry import AB_ZERO_POINT, magnitude
 from broker.survey import WANTED, read_alert
-from broker.survey.lsst import utc
+from broker.survey.times import utc
 from broker.testing.packets import lsst_packet, ztf_packet
 
 
