@@ -12,7 +12,8 @@ Ints = NDArray[np.int64]
 DEFINITIONS = {
     "accuracy": "share of alerts whose most probable class is the true one",
     "macro_f1": "F1 of each class, averaged over the classes that occur",
-    "ece": "expected calibration error: |accuracy - confidence| in 15 even bins, weighted by count",
+    "ece": "expected calibration error: |accuracy - confidence| in 15 even bins, weighted by count; "
+    "resampling can only add to it, so the value may lie below its interval",
     "sigma_mad": "1.4826 median(|dz - median dz|), dz = (z_phot - z_true) / (1 + z_true), z_phot the PDF's mean",
     "bias": "mean of dz",
     "outliers_0.15": "share of alerts with |dz| > 0.15",

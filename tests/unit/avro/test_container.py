@@ -97,8 +97,8 @@ def test_how_many_records_there_are_is_said():
 
 def test_what_is_wrong_with_a_container_is_said():
     raw, sync, rest = parts(written(RECORDS[3:4]))
-    refused(b"Obj\1", "more than 64 entries")
-    refused(raw[:-5], "more than 64 entries")
+    refused(b"Obj\1", "header cannot be read")
+    refused(raw[:-5], "header cannot be read")
     refused(raw + sync[:7], "ends inside the sync marker")
     refused(raw + sync + rest[:-1], "no sync marker")
     refused(raw + sync + rest[:-18], "block of the container cannot be read")
