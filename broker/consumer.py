@@ -1,16 +1,15 @@
 """The loop: poll, process, write, commit.
 
 Nothing is committed before every record of the batch is acknowledged, and an error on the way ends
-the loop before the commit: the batch comes again. The loop is synchronous, so a rebalance never
-finds a batch in hand.
+the loop before the commit: the batch comes again. The loop is synchronous: partitions change hands
+only inside a poll, when every earlier batch is delivered.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,6 +50,13 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave."""
+
+
+class Delivery(Protocol):
+    """How records and the end of their batch become one fact."""
+
+    def deliver(self, records: Sequence[Record], batch: Sequence[Message]) -> None:
+        """Publish the records of a batch and note that it is done; else raise, and the batch comes again."""
 
 
 class Sink(Protocol):
@@ -108,7 +114,8 @@ class Consumer:
 
     Attributes
     ----------
-    source, sink : Source, Sink
+    source : Source
+    delivery : Delivery
     pipeline : callable
         Messages to outcomes, one for one.
     record : callable
@@ -121,7 +128,7 @@ class Consumer:
     """
 
     source: Source
-    sink: Sink
+    delivery: Delivery
     pipeline: Callable[[Sequence[Message]], Sequence[Outcome]]
     record: Callable[[Outcome], Record]
     metrics: Metrics
@@ -169,21 +176,35 @@ class Consumer:
         return batch
 
     def _turn(self, batch: Sequence[Message]) -> None:
-        with self._timed("process"):
+        with self.metrics.timed("process"):
             outcomes = self.pipeline(batch)
             records = [self.record(outcome) for outcome in outcomes]
-        with self._timed("write"):
-            self.sink.write(records)
+        self.delivery.deliver(records, batch)
         self.metrics.published(outcomes)
         self.summary.add(outcomes)
-        with self._timed("commit"):
-            self.source.commit(batch)
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.metrics.stage(stage, time.monotonic() - began)
+
+@dataclass(frozen=True)
+class AtLeastOnce:
+    """First every acknowledgement, then the offsets: what fails in between comes again, nothing is lost.
+
+    Attributes
+    ----------
+    source : Source
+    sink : Sink
+    metrics : Metrics
+    """
+
+    source: Source
+    sink: Sink
+    metrics: Metrics
+
+    def deliver(self, records: Sequence[Record], batch: Sequence[Message]) -> None:
+        """Write, wait for every acknowledgement, commit."""
+        with self.metrics.timed("write"):
+            self.sink.write(records)
+        with self.metrics.timed("commit"):
+            self.source.commit(batch)
 
 
 class Timer:

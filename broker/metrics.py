@@ -6,7 +6,8 @@ Alerts consumed are alerts enriched plus alerts rejected, at every scrape: an al
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -98,6 +99,13 @@ class Metrics:
     def stage(self, name: str, seconds: float) -> None:
         """Note how long one batch took in one of `STAGES`."""
         self._stage.labels(name).observe(seconds)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note how long what stands within takes; not what fails."""
+        began = time.monotonic()
+        yield
+        self.stage(name, time.monotonic() - began)
 
     def assigned(self, partitions: int) -> None:
         """Note how many partitions are held."""

@@ -278,7 +278,8 @@ class Topics:
     ----------
     names : tuple of str
     pattern : str or None
-        Python regular expression that a whole name must match; it never takes our own outputs.
+        Python regular expression that a whole name must match; it never takes our own outputs, nor Kafka's
+        own topics, which grow by what is read and begin with two underscores.
     """
 
     names: tuple[str, ...]
@@ -288,7 +289,8 @@ class Topics:
         """Whether a topic of this name is meant."""
         if self.pattern is None:
             return topic in self.names
-        return not topic.endswith(OUTPUT_SUFFIXES) and bool(re.fullmatch(self.pattern, topic))
+        ours_or_kafkas = topic.endswith(OUTPUT_SUFFIXES) or topic.startswith("__")
+        return not ours_or_kafkas and bool(re.fullmatch(self.pattern, topic))
 
 
 class Settings(BaseSettings):

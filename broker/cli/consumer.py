@@ -12,13 +12,13 @@ import typer
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
 from broker.cli.ending import exit_codes, log_to_stderr, stop_on_signals
-from broker.consumer import Consumer, Summary
+from broker.consumer import AtLeastOnce, Consumer, Summary
 from broker.inference import Model
 from broker.kafka import KafkaSink, KafkaSource
 from broker.metrics import Metrics
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
-from broker.records import RecordBuilder
+from broker.records import OUTPUT_SUFFIXES, RecordBuilder
 from broker.settings import Settings, load
 from broker.survey import WANTED
 
@@ -133,9 +133,11 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
             stop=stop,
         )
         stack.callback(sink.close)
+        outputs = [settings.prefix + suffix for suffix in OUTPUT_SUFFIXES]
+        sink.require(outputs, settings.consumer.topic_seconds)
         return Consumer(
             source=source,
-            sink=sink,
+            delivery=AtLeastOnce(source, sink, metrics),
             pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation), model),
             record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar")),
             metrics=metrics,

@@ -50,21 +50,17 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def log_our_lines() -> None:
-    """Log warnings to standard error, without what librdkafka says of each try to connect.
+def log_to_stderr(level: str) -> None:
+    """Log lines of lifecycle and trouble to standard error.
 
+    Without what librdkafka says of each try to connect, some twenty lines a second while a cluster is down:
     `broker.kafka` tells the same once in a while, in a sentence.
     """
-    log_to_stderr("warning")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: not record.getMessage().startswith("FAIL ["))
-
-
-def log_to_stderr(level: str) -> None:
-    """Log lines of lifecycle and trouble to standard error."""
     logging.basicConfig(
         stream=sys.stderr,
         level=level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: not record.getMessage().startswith("FAIL ["))

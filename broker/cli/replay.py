@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from broker.alert import Record
 from broker.avro.container import split_container
 from broker.cli.clusters import of_alerts, settings_of
-from broker.cli.ending import FAILED, counted, exit_codes, log_our_lines, stop_on_signals
+from broker.cli.ending import FAILED, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaSink
 
@@ -163,7 +163,7 @@ def replay(
       broker-replay packets/ --topic alerts --config consumer.yaml
     """
     with exit_codes("broker-replay"):
-        log_our_lines()
+        log_to_stderr("warning")
         chosen = files(paths)
         stop = stop_on_signals()
         console = Console(stderr=True)

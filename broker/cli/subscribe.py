@@ -16,7 +16,7 @@ from broker.alert import Message, Survey
 from broker.avro.decode import decode
 from broker.avro.frame import CONTAINER_MAGIC, FRAME_MAGIC, FRAME_SIZE
 from broker.cli.clusters import of_results, settings_of
-from broker.cli.ending import counted, exit_codes, log_our_lines, stop_on_signals
+from broker.cli.ending import counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaReader, KafkaSource
@@ -114,7 +114,7 @@ class Subscription:
             batch = self.source.poll(BATCH, LINGER_SECONDS)
             if batch:
                 self._print(batch)
-            elif self.exit_at_end and self.source.at_end:
+            if self.exit_at_end and self.source.at_end:
                 self._refuse_raw(1)
                 return
 
@@ -255,7 +255,7 @@ def subscribe(
     with exit_codes("broker-subscribe"):
         if with_alert and form is Format.TABLE:
             raise SettingsError("--with-alert needs --format jsonl: a table has no room for the alert")
-        log_our_lines()
+        log_to_stderr("warning")
         stop = stop_on_signals()
         settings = settings_of(config)
         patience = settings.consumer.model_dump(include={"connect_seconds", "topic_seconds"})

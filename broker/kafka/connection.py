@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError as Fault
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
-from broker.kafka.faults import REFUSALS
+from broker.kafka.faults import remedy_of
 from broker.settings import Plaintext, Scram
 
 MAX_MESSAGE_BYTES = 10_485_760
@@ -78,7 +78,7 @@ class Listener:
     def __call__(self, fault: Fault) -> None:
         """Take one report, as librdkafka's ``error_cb``."""
         self.last = fault.str()
-        remedy = REFUSALS.get(fault.code())
+        remedy = remedy_of(fault)
         if remedy is not None:
             self.refusal = f"{self._role}: {fault.str()}: {remedy}"
         now = time.monotonic()
@@ -133,13 +133,17 @@ def await_broker(
     deadline = time.monotonic() + seconds
     while not stop.is_set():
         metadata = look(kafka)
+        # Serves error_cb, which the call above does not: why nobody answers is told here. Nothing is
+        # subscribed to yet, so no message can come out.
+        kafka.poll(0.0)
         listener.check()
         if metadata is not None:
             return metadata
         if time.monotonic() >= deadline:
             raise KafkaError(
                 f"no Kafka broker answered at {servers} within {seconds:g} s "
-                f"({listener.last or 'no reply'}): start it, or correct the bootstrap servers"
+                f"({listener.last or 'no reply'}): start it, or correct the bootstrap servers; one that wants TLS "
+                "drops plain connections without a word: then give kafka.security"
             )
         stop.wait(0.2)
     return None
@@ -147,8 +151,6 @@ def await_broker(
 
 def look(kafka: Consumer | Producer) -> ClusterMetadata | None:
     """Take the cluster's metadata; None when no broker answers."""
-    if isinstance(kafka, Producer):
-        kafka.poll(0.0)  # serves error_cb; a consumer's is served by the call below
     try:
         metadata: ClusterMetadata = kafka.list_topics(timeout=METADATA_SECONDS)
     except KafkaException:

@@ -8,7 +8,7 @@ from broker.errors import ConfigurationError, KafkaError
 
 REFUSALS = {
     Fault._AUTHENTICATION: "check the user name, the password and the mechanism",
-    Fault._SSL: "check the certificate authority (ca_file) and the dates of the server's certificate",
+    Fault._SSL: "check the certificate authority (ca_file), the dates of the server's certificate and the port",
     Fault.SASL_AUTHENTICATION_FAILED: "check the user name, the password and the mechanism",
     Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
     Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
@@ -39,6 +39,17 @@ OF_THE_MOMENT = {
     Fault.NOT_COORDINATOR,
 }
 """Refusals of a commit that pass by themselves: the next commit carries these offsets too."""
+
+
+PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
+"""What librdkafka says, under a code of the moment, where a listener does not speak TLS."""
+
+
+def remedy_of(fault: Fault) -> str | None:
+    """Say what mends a fault that waiting does not; None where waiting may."""
+    if PLAIN_LISTENER in fault.str():
+        return "correct the port or the security setting"
+    return REFUSALS.get(fault.code())
 
 
 def as_ours(fault: Fault, doing: str) -> KafkaError | ConfigurationError:

@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +12,20 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from broker.alert import Record
-from broker.errors import ConfigurationError, KafkaError
-from broker.kafka.connection import MAX_MESSAGE_BYTES, Listener, await_broker, client, connection
-from broker.kafka.faults import REFUSALS
+from broker.errors import ConfigurationError, KafkaError, SettingsError
+from broker.kafka.connection import (
+    MAX_MESSAGE_BYTES,
+    METADATA_SECONDS,
+    Listener,
+    await_broker,
+    client,
+    connection,
+)
+from broker.kafka.faults import REFUSALS, as_ours
 from broker.settings import Plaintext, Scram, SinkSettings
 
 QUEUE_KBYTES = 262_144
 """Size of the producer's queue; one of 32 MB was measured slower than this one."""
-
-# ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
 SLICE_SECONDS = 0.2
 """Longest wait inside librdkafka, so that signal handlers get their turn."""
@@ -58,8 +64,39 @@ class KafkaSink:
         self._listener = Listener("sink")
         self._failures: list[tuple[str, Fault]] = []
         self._waiting = 0
+        self._stop = stop
         self._producer = client(Producer, _properties(bootstrap_servers, security, settings), self._listener)
         await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
+
+    def require(self, topics: Sequence[str], seconds: float) -> None:
+        """See that topics are there to write to; a cluster that makes topics by itself makes them now.
+
+        Raises
+        ------
+        SettingsError
+            When one is still missing after `seconds`.
+        ConfigurationError
+            When we may not write to it.
+        """
+        deadline = time.monotonic() + seconds
+        for topic in topics:
+            while (fault := self._fault_of(topic)) is not None and not self._stop.is_set():
+                if fault.code() in REFUSALS:
+                    raise as_ours(fault, f"looking for topic {topic}")
+                if time.monotonic() >= deadline:
+                    raise SettingsError(
+                        f"topic {topic}, to write to, does not exist, and this cluster does not make topics by "
+                        f"itself ({', '.join(topics)} are needed): create it, or correct --output-prefix"
+                    )
+                self._stop.wait(SLICE_SECONDS)
+
+    def _fault_of(self, topic: str) -> Fault | None:
+        fault: Fault | None
+        try:
+            fault = self._producer.list_topics(topic, METADATA_SECONDS).topics[topic].error
+        except KafkaException as error:
+            fault = error.args[0]
+        return fault
 
     def write(self, records: Sequence[Record]) -> None:
         """Publish records and wait until each is acknowledged.

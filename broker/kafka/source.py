@@ -5,11 +5,18 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka import KafkaError as Fault
 from confluent_kafka import Message as KafkaMessage
 
@@ -73,6 +80,7 @@ class KafkaSource:
         self._ends: dict[Place, int] = {}
         self._finished: set[Place] = set()
         self._topics: list[str] = []
+        self._there_at_start: frozenset[str] = frozenset()
         self._discovered_at = time.monotonic()
         self._begin(stop)
 
@@ -101,6 +109,7 @@ class KafkaSource:
         existing = await_topics(self._consumer, self._wanted, limits.topic_seconds, stop)
         if stop.is_set():
             return
+        self._there_at_start = frozenset(existing)
         self._topics = [topic for topic in existing if self._wanted.holds(topic)]
         if limits.exit_at_end:
             self._ends = {place: self._watermarks(place)[1] for place in self._places()}
@@ -130,45 +139,58 @@ class KafkaSource:
 
     def _places(self) -> list[Place]:
         """Every partition there is, ours and others': they may become ours."""
+        with _asking("listing partitions"):
+            found = [self._consumer.list_topics(topic, timeout=REQUEST_SECONDS) for topic in self._topics]
         return [
             (topic, partition)
-            for topic in self._topics
-            for partition in self._consumer.list_topics(topic, timeout=REQUEST_SECONDS)
-            .topics[topic]
-            .partitions
+            for topic, metadata in zip(self._topics, found, strict=True)
+            for partition in metadata.topics[topic].partitions
         ]
 
     def _watermarks(self, place: Place, *, cached: bool = False) -> tuple[int, int]:
-        try:
-            marks = self._consumer.get_watermark_offsets(
+        with _asking(f"asking for the end of {place[0]}[{place[1]}]"):
+            return self._consumer.get_watermark_offsets(
                 TopicPartition(*place), REQUEST_SECONDS, cached=cached
             )
-        except KafkaException as error:
-            raise as_ours(error.args[0], f"asking for the end of {place[0]}[{place[1]}]") from error
-        return marks
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
         self._assigned = (self._assigned or set()) | {_place(partition) for partition in partitions}
-        start = self._limits.start
-        if partitions and isinstance(start, datetime):
-            partitions = self._from_time(partitions, start)
+        if partitions and self._limits.start != "earliest":
+            partitions = self._placed(partitions)
         consumer.incremental_assign(partitions)
         logger.info("assigned %s", _names(partitions))
 
-    def _from_time(self, partitions: list[TopicPartition], start: datetime) -> list[TopicPartition]:
-        """Begin at a time where the group has committed nothing; else the committed offset stands."""
-        committed = self._consumer.committed(partitions, timeout=REQUEST_SECONDS)
+    def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
+        with _asking("asking for committed offsets"):
+            committed = self._consumer.committed(partitions, timeout=REQUEST_SECONDS)
+        for partition in committed:
+            if partition.error is not None:  # not the same as nothing committed
+                raise as_ours(partition.error, f"asking for the committed offset of {_names([partition])}")
+        stands = [partition for partition in committed if partition.offset >= 0]
         fresh = [partition for partition in committed if partition.offset < 0]
-        return [partition for partition in committed if partition.offset >= 0] + self._at_time(fresh, start)
+        if isinstance(start := self._limits.start, datetime):
+            return stands + self._at_time(fresh, start)
+        return stands + [self._at_end_or_new(partition) for partition in fresh]
+
+    def _at_end_or_new(self, partition: TopicPartition) -> TopicPartition:
+        """Begin at the end of a topic that was there at start, and at the beginning of one made since."""
+        if partition.topic not in self._there_at_start:
+            return TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING)
+        _, end = self._watermarks(_place(partition))
+        # Committed with the next batch, or on leaving: whoever takes over goes on from here, not from a later end.
+        self._pending[_place(partition)] = end
+        return TopicPartition(partition.topic, partition.partition, end)
 
     def _at_time(self, partitions: list[TopicPartition], start: datetime) -> list[TopicPartition]:
         milliseconds = int(start.timestamp() * 1000)
         asked = [
             TopicPartition(partition.topic, partition.partition, milliseconds) for partition in partitions
         ]
-        found = self._consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS) if asked else []
+        with _asking(f"asking for offsets at {start}"):
+            found = self._consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS) if asked else []
         later = [partition for partition in found if partition.offset < 0]
         if later:
             # Kafka answers so where no message is that young; librdkafka's mock cluster always does.
@@ -208,7 +230,9 @@ class KafkaSource:
         """
         self._discover()
         batch = []
-        for message in self._consumer.consume(limit, linger_seconds):
+        with _asking("reading"):
+            messages = self._consumer.consume(limit, linger_seconds)
+        for message in messages:
             fault = message.error()
             if fault is None:
                 batch.append(self._take(message))
@@ -298,6 +322,15 @@ class KafkaSource:
             self._commit(dict(self._pending))
         finally:
             self._consumer.close()
+
+
+@contextmanager
+def _asking(doing: str) -> Iterator[None]:
+    """Turn what librdkafka raises into an error of our tree."""
+    try:
+        yield
+    except KafkaException as error:
+        raise as_ours(error.args[0], doing) from error
 
 
 def as_message(message: KafkaMessage) -> Message:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from confluent_kafka import Consumer
 
-from broker.errors import SettingsError
+from broker.errors import KafkaError, SettingsError
 from broker.kafka.connection import look
 from broker.settings import Topics
 
@@ -30,6 +30,8 @@ def await_topics(consumer: Consumer, wanted: Topics, seconds: float, stop: threa
     ------
     SettingsError
         When one is still missing after `seconds`; it names those that are close.
+    KafkaError
+        When the cluster has not said in that time which there are.
     """
     deadline = time.monotonic() + seconds
     existing: list[str] = []
@@ -38,11 +40,13 @@ def await_topics(consumer: Consumer, wanted: Topics, seconds: float, stop: threa
         metadata = look(consumer)
         existing = existing if metadata is None else sorted(metadata.topics)
         missing = sorted(set(wanted.names) - set(existing))
-        if not missing:
+        if not missing and metadata is not None:
             return existing
         if time.monotonic() >= deadline:
+            if not missing:
+                raise KafkaError(f"the cluster did not list its topics within {seconds:g} s: try again")
             raise SettingsError(_missing(missing[0], existing))
-        if not told:
+        if missing and not told:
             logger.info("waiting up to %g s for topic %s", seconds, ", ".join(missing))
             told = True
         stop.wait(LOOK_SECONDS)

@@ -21,15 +21,21 @@ RUN_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
-    """Bootstrap servers of an Apache Kafka; skips where it cannot run, and fails there in CI."""
+def server() -> Iterator[kafka_server.KafkaServer]:
+    """An Apache Kafka; skips where it cannot run, and fails there in CI."""
     lacking = kafka_server.missing()
     if lacking is not None:
         if os.environ.get("CI"):
             pytest.fail(f"the integration tests must run in CI: {lacking}")
         pytest.skip(lacking)
     with kafka_server.KafkaServer() as server:
-        yield server.bootstrap_servers
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(server: kafka_server.KafkaServer) -> str:
+    """Bootstrap servers of its plain listener."""
+    return server.bootstrap_servers
 
 
 @dataclass

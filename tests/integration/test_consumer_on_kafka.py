@@ -296,12 +296,14 @@ class TestRefusals:
         assert code == 1
         assert "no Kafka broker answered at 127.0.0.1:1 within 2 s" in log.splitlines()[-1]
 
-    def test_a_missing_output_topic_stops_before_the_commit(self, cluster: Cluster, consume: Run) -> None:
+    def test_a_missing_output_topic(self, cluster: Cluster, consume: Run) -> None:
         topic = cluster.make(outputs=False)
         cluster.publish(topic, mixed(1))
-        code, _, log = consume(topic)
-        assert code == 1
-        assert f"1 of 1 records were not written, the first to {topic}.enriched" in log.splitlines()[-1]
+        code, output, log = consume(topic)
+        assert (code, output) == (2, "")
+        last = log.splitlines()[-1]
+        assert f"topic {topic}.enriched, to write to, does not exist" in last
+        assert f"({topic}.enriched, {topic}.dead-letter are needed)" in last
         assert cluster.committed(topic, f"group-{topic}") == 0
 
     def test_a_record_too_large_for_the_output_stops_before_the_commit(

@@ -18,7 +18,7 @@ from broker.alert import (
     Seen,
     Survey,
 )
-from broker.consumer import Consumer, Summary
+from broker.consumer import AtLeastOnce, Consumer, Summary
 from broker.errors import KafkaError, Reason
 from broker.metrics import Metrics
 from broker.probes import Health
@@ -89,7 +89,9 @@ def consumer_of() -> Callable[..., Consumer]:
             "batch_size": 2,
             "exit_at_end": True,
         }
-        return Consumer(source=source, sink=sink, **{**parts, **changed})  # type: ignore[arg-type]
+        parts |= changed
+        delivery = AtLeastOnce(source, sink, parts["metrics"])  # type: ignore[arg-type]
+        return Consumer(source=source, delivery=delivery, **parts)  # type: ignore[arg-type]
 
     return make
 
