@@ -8,7 +8,7 @@ from broker.errors import ConfigurationError, KafkaError
 
 REFUSALS = {
     Fault._AUTHENTICATION: "check the user name, the password and the mechanism",
-    Fault._SSL: "check the certificate authority (ca_file), the dates of the server's certificate and the port",
+    Fault._SSL: "check the certificate authority (ca_file) and the dates of the server's certificate",
     Fault.SASL_AUTHENTICATION_FAILED: "check the user name, the password and the mechanism",
     Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
     Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
