@@ -37,6 +37,9 @@ from broker.errors import SettingsError
 from broker.records import OUTPUT_SUFFIXES
 
 PREFIX = "BROKER_"
+
+TOPIC_NAME = r"[A-Za-z0-9._-]{1,230}"
+"""Names Kafka allows, up to 249 characters, less what our suffixes take."""
 OWNED_BY_CONNECTION = frozenset({"bootstrap.servers", "client.id", "error_cb", "logger", "stats_cb"})
 OWNED_BY_SOURCE = OWNED_BY_CONNECTION | {
     "group.id",
@@ -322,7 +325,7 @@ class Settings(BaseSettings):
 
     topics: Annotated[list[str], NoDecode] = []
     topic_pattern: str | None = None
-    output_prefix: str | None = Field(default=None, min_length=1, pattern=r"^[A-Za-z0-9._-]{1,230}$")
+    output_prefix: str | None = Field(default=None, min_length=1, pattern=f"^{TOPIC_NAME}$")
     kafka: SourceSettings = SourceSettings()
     sink: SinkSettings = SinkSettings()
     consumer: ConsumerSettings = ConsumerSettings()
@@ -335,6 +338,17 @@ class Settings(BaseSettings):
     @classmethod
     def _one_or_more(cls, topics: object) -> object:
         return [topic.strip() for topic in topics.split(",")] if isinstance(topics, str) else topics
+
+    @field_validator("topics")
+    @classmethod
+    def _names_of_topics(cls, topics: list[str]) -> list[str]:
+        for topic in topics:
+            if not re.fullmatch(TOPIC_NAME, topic):
+                raise ValueError(
+                    f"{topic!r} cannot be the name of a topic: letters, digits, '.', '_' and '-', at most 230, "
+                    "leave room for what is added to the outputs' names; several topics have commas between"
+                )
+        return topics
 
     @field_validator("topic_pattern")
     @classmethod
@@ -449,6 +463,16 @@ def _read(config: Path) -> dict[str, Any]:
         raise SettingsError(
             f"--config {config} holds a {type(content).__name__}, wanted a mapping of settings"
         )
+    for section in ("kafka", "sink"):
+        security = (
+            (content.get(section) or {}).get("security") if isinstance(content.get(section), dict) else None
+        )
+        if isinstance(security, dict) and "password" in security:
+            raise SettingsError(
+                f"--config {config}: {section}.security.password: a password in a file of settings is read by too "
+                f"many: give it as {PREFIX}{section.upper()}__SECURITY__PASSWORD, or name a file that holds nothing "
+                "else as password_file"
+            )
     return content
 
 

@@ -5,9 +5,11 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from broker.errors import Reason
 from broker.testing.datums import CONTAINER_MAGIC, avro_long, container, frame
-from broker.testing.packets import ALERT_ID, lsst_packet, ztf_packet
+from broker.testing.packets import ALERT_ID, Visit, lsst_packet, ztf_packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,26 @@ def broken_messages() -> tuple[BrokenMessage, ...]:
         BrokenMessage("container cut in its header", zwicky[: head + 200], Reason.CONTAINER_INVALID),
         BrokenMessage("container cut in its block", zwicky[:-2000], Reason.CONTAINER_INVALID),
         BrokenMessage("container magic alone", CONTAINER_MAGIC, Reason.CONTAINER_INVALID),
+        BrokenMessage("random bytes", np.random.default_rng(6).bytes(4000), Reason.FRAME_INVALID),
+        BrokenMessage(
+            "random bytes in a frame", frame(1101, np.random.default_rng(7).bytes(4000)), Reason.DATUM_INVALID
+        ),
+        BrokenMessage("flipped bit in a history", _flipped_bit_in_history(), Reason.DATUM_INVALID),
+        *(
+            BrokenMessage(
+                f"Rubin packet cut at {share:.0%}", rubin[: int(share * len(rubin))], Reason.DATUM_INVALID
+            )
+            for share in (0.001, 0.01, 0.1, 0.5, 0.9, 0.999)
+        ),
         BrokenMessage("codec nobody knows", ztf_packet(codec="lz5"), Reason.CODEC_UNSUPPORTED),
     )
+
+
+def _flipped_bit_in_history() -> bytes:
+    """Write a packet in whose history the union index of one band says 33 where 1 was written."""
+    packet = bytearray(lsst_packet(history=[Visit(band="g"), Visit(band="y"), Visit(band="g")]))
+    packet[packet.index(b"\x02\x02y")] ^= 0x40
+    return bytes(packet)
 
 
 @cache

@@ -142,6 +142,36 @@ def test_a_pattern_finds_topics_made_later(
     assert values(messages) == {"found"}
 
 
+def test_a_topic_made_later_is_read_from_its_beginning_even_where_reading_starts_at_the_latest(
+    source_of: SourceOf, publish: Publish, embedded: EmbeddedKafka
+) -> None:
+    embedded.create_topic("evening_1", 1)
+    publish("evening_1", "old")
+    source = source_of(pattern=r"evening_\d", group="evenings", discovery_seconds=1.0, start="latest")
+    for _ in range(20):
+        assert source.poll(10, 0.05) == []
+    embedded.create_topic("evening_2", 1)
+    publish("evening_2", "first", "second")
+    messages: list[Message] = []
+    for _ in range(200):
+        messages += source.poll(10, 0.05)
+        if len(messages) == 2:
+            break
+    assert values(messages) == {"first", "second"}
+
+
+def test_where_latest_was_is_kept_from_before_the_first_alert(
+    source_of: SourceOf, taken: Taken, topic: str, publish: Publish
+) -> None:
+    publish(topic, "old")
+    first = source_of(topic, group="keeper", start="latest", exit_at_end=False)
+    for _ in range(40):
+        first.poll(10, 0.05)
+    first.close()
+    publish(topic, "between")
+    assert values(taken(source_of(topic, group="keeper", start="latest"))) == {"between"}
+
+
 def test_a_pattern_without_a_topic_ends_at_once(source_of: SourceOf, taken: Taken) -> None:
     assert taken(source_of(pattern="nothing_.*")) == []
 

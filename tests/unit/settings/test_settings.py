@@ -212,6 +212,28 @@ def test_a_refused_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> No
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("section", ["kafka", "sink"])
+def test_a_password_in_the_file_of_settings_is_refused(tmp_path: Path, section: str) -> None:
+    config = tmp_path / "nightjar.yaml"
+    lines = [
+        f"{section}:",
+        "  bootstrap_servers: a:1",
+        "  security:",
+        "    protocol: scram",
+        "    username: u",
+    ]
+    config.write_text("\n".join([*lines, "    password: hunter2"]), encoding="utf-8")
+    with pytest.raises(SettingsError, match=f"BROKER_{section.upper()}__SECURITY__PASSWORD") as caught:
+        load({"topics": ["alerts"]}, config)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("topic", ["", "a b", '["alerts"]', "x" * 231, "ü"])
+def test_what_cannot_be_a_topic_is_refused(topic: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be the name of a topic"):
+        load({"topics": ["alerts", topic], "output_prefix": "out"})
+
+
 def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("hush\n", encoding="utf-8")
@@ -233,3 +255,8 @@ def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
 )
 def test_a_pattern_holds_whole_names_and_none_of_our_outputs(topic: str, *, held: bool) -> None:
     assert Topics((), r"ztf_.*_programid1|ztf_.*enriched").holds(topic) is held
+
+
+@pytest.mark.parametrize("topic", ["__consumer_offsets", "__transaction_state"])
+def test_no_pattern_holds_kafka_s_own_topics_which_grow_by_being_read(topic: str) -> None:
+    assert not Topics((), ".*").holds(topic)
