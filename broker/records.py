@@ -12,6 +12,9 @@ DEAD_LETTER_SUFFIX = ".dead-letter"
 OUTPUT_SUFFIXES = (ENRICHED_SUFFIX, DEAD_LETTER_SUFFIX)
 """Endings of the topics the broker writes, which it never reads as a source."""
 
+DIGEST_DIGITS = 16
+"""Of the weights' digest in header ``model``: enough to tell repeats of one model from another's answer."""
+
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -72,7 +75,7 @@ def _alert_texts(outcome: Enriched) -> dict[str, str]:
         "dec": _number(alert.dec, ".7f"),
         "mjd": _number(alert.mjd, ".7f"),
         "band": alert.band or "",
-        "model": f"{enrichment.model.name}-{enrichment.model.version}",
+        "model": f"{enrichment.model.name}-{enrichment.model.version}-{enrichment.model.digest[:DIGEST_DIGITS]}",
         "anomaly": _number(enrichment.anomaly, ".4f"),
         "morphology": enrichment.top_class or "",
         "photoz": _number(point, ".4f"),

@@ -11,7 +11,7 @@ import typer
 
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
-from broker.cli.ending import exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
 from broker.consumer import AtLeastOnce, Consumer, Summary
 from broker.inference import Model
 from broker.kafka import KafkaSink, KafkaSource
@@ -75,6 +75,7 @@ def consume(
         str | None, typer.Option(help="Address for these. Default 127.0.0.1; 0.0.0.0 in a container.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info (default), warning or error.")] = None,
+    show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Read alerts, enrich them, publish the results.
 

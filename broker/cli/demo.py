@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from broker.cli.ending import FAILED, exit_codes
+from broker.cli.ending import FAILED, ShowVersion, exit_codes
 from broker.errors import ConfigurationError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -31,6 +31,7 @@ def demo(
             "--keep-running", help="Leave Kafka and the consumer up until Ctrl-C, for other terminals."
         ),
     ] = False,
+    show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Send simulated alerts through an embedded Kafka and the real broker-consumer, and show what comes out.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.ending import exit_codes, stop_on_signals
+from broker.cli.ending import ShowVersion, exit_codes, stop_on_signals
 from broker.kafka.embedded import AUTOMATIC_PARTITIONS, PARTITION_MEGABYTES, EmbeddedKafka
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -23,6 +23,7 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the bootstrap servers into this file when Kafka is up.")
     ] = None,
+    show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Host librdkafka's mock cluster on this machine until Ctrl-C.
 

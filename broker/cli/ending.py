@@ -7,7 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -27,6 +29,17 @@ def exit_codes(program: str) -> Iterator[None]:
     except NightjarError as error:
         typer.echo(f"{program}: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, ConfigurationError) else FAILED) from error
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nightjar {version('nightjar')}")
+        raise typer.Exit
+
+
+ShowVersion = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+]
 
 
 def stop_on_signals() -> threading.Event:

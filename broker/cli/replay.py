@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from broker.alert import Record
 from broker.avro.container import split_container
 from broker.cli.clusters import of_alerts, settings_of
-from broker.cli.ending import FAILED, counted, exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaSink
 
@@ -150,6 +150,7 @@ def replay(
         float | None, typer.Option(min=0.01, help="Alerts per second. Default: no limit.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Publish no more than this many.")] = None,
+    show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Publish Rubin frames and Avro containers as they are.
 

@@ -16,7 +16,7 @@ from broker.alert import Message, Survey
 from broker.avro.decode import decode
 from broker.avro.frame import CONTAINER_MAGIC, FRAME_MAGIC, FRAME_SIZE
 from broker.cli.clusters import of_results, settings_of
-from broker.cli.ending import counted, exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaReader, KafkaSource
@@ -239,6 +239,7 @@ def subscribe(
     min_anomaly: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Only alerts at least this anomalous.")
     ] = None,
+    show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Print what the broker published: enriched alerts, or dead letters.
 

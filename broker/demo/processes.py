@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from broker.errors import ConfigurationError, NightjarError
+from broker.settings import PREFIX
 
 START_SECONDS = 30.0
 """Longest wait for a program to be there."""
@@ -53,7 +54,8 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**environment, **os.environ},
+                # Settings of the shell are for the user's own consumer: here they would redirect a topic.
+                env={k: v for k, v in os.environ.items() if not k.startswith(PREFIX)} | dict(environment),
             )
 
     @property

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import fastavro
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from broker.alert import Enriched, Message, Record, Rejected
 from broker.avro.deserializer import Deserializer
 from broker.avro.serializer import DeadLetterSerializer
-from broker.cli import consumer, embedded_kafka, replay, subscribe
+from broker.cli import consumer, demo, embedded_kafka, replay, subscribe
 from broker.cli.clusters import of_alerts, of_results, settings_of
 from broker.cli.printers import TablePrinter
 from broker.cli.replay import Replay, files
@@ -399,6 +400,12 @@ class TestTable:
         _, line = self.shown({"enrichment": ALERT}, 80, terminal=False)
         assert line.endswith(" ".join(ALERT["flags"]))
         assert len(self.shown(LETTER, 80, terminal=False)) == 2
+
+
+@pytest.mark.parametrize("program", [consumer, demo, embedded_kafka, replay, subscribe])
+def test_every_program_says_its_version(program) -> None:
+    result = CliRunner().invoke(program.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"nightjar {version('nightjar')}\n")
 
 
 def test_the_embedded_kafka_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
