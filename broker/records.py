@@ -6,11 +6,7 @@ import numpy as np
 
 from broker.alert import Enriched, Message, Outcome, Record, Rejected
 from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
-
-ENRICHED_SUFFIX = ".enriched"
-DEAD_LETTER_SUFFIX = ".dead-letter"
-OUTPUT_SUFFIXES = (ENRICHED_SUFFIX, DEAD_LETTER_SUFFIX)
-"""Endings of the topics the broker writes, which it never reads as a source."""
+from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
 
 DIGEST_DIGITS = 16
 """Of the weights' digest in header ``model``: enough to tell repeats of one model from another's answer."""

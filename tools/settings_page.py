@@ -1,6 +1,6 @@
 """Write the table of settings into `docs/operating.md`, from the settings themselves.
 
-``python tools/settings_page.py`` after a change of `broker/settings.py`; a test sees that it was done.
+``python tools/settings_page.py`` after a change of `broker/settings`; a test sees that it was done.
 """
 
 import inspect

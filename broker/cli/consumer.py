@@ -18,9 +18,10 @@ from broker.kafka import KafkaSink, KafkaSource
 from broker.metrics import Metrics
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
-from broker.records import OUTPUT_SUFFIXES, RecordBuilder
+from broker.records import RecordBuilder
 from broker.settings import Settings, load
 from broker.survey import WANTED
+from broker.topics import OUTPUT_SUFFIXES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 logger = logging.getLogger("broker.cli")

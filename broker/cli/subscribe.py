@@ -20,8 +20,8 @@ from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, s
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaReader, KafkaSource
-from broker.records import ENRICHED_SUFFIX
 from broker.settings import ConsumerSettings, Topics, checked
+from broker.topics import ENRICHED_SUFFIX
 
 BATCH = 100
 LINGER_SECONDS = 0.2

@@ -18,7 +18,7 @@ from broker.consumer import Sink, Source
 from broker.demo.alerts import SimulatedAlert
 from broker.demo.processes import Program
 from broker.errors import NightjarError
-from broker.records import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
+from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
 
 IN_FLIGHT_BYTES = 3_000_000
 

@@ -42,17 +42,7 @@ def connection(bootstrap_servers: str, security: Plaintext | Scram) -> dict[str,
         "client.id": "nightjar",
         "socket.keepalive.enable": True,
     }
-    if isinstance(security, Plaintext):
-        return properties
-    properties |= {
-        "security.protocol": "sasl_ssl",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": security.username,
-        "sasl.password": security.secret(),
-    }
-    if security.ca_file is not None:
-        properties["ssl.ca.location"] = str(security.ca_file)
-    return properties
+    return properties | security.properties()
 
 
 class Listener:

@@ -1,0 +1,30 @@
+"""What an operator can set: command line > environment > YAML file > defaults.
+
+Environment variables are ``BROKER_`` and the path of the setting with ``__`` between its
+parts: ``BROKER_KAFKA__GROUP_ID``. Mappings are given there as JSON, topics with commas between.
+Whatever is not a setting is refused, in the file and in the environment alike: a misspelt name must not
+become a silent default. Secrets come from the environment, or from files named by a setting.
+"""
+
+from broker.settings.loading import checked, load
+from broker.settings.sections import ConsumerSettings, Extra, ProbeSettings, SinkSettings, SourceSettings
+from broker.settings.security import Plaintext, Scram, Section, Security
+from broker.settings.whole import PREFIX, Settings
+from broker.topics import Topics
+
+__all__ = [
+    "PREFIX",
+    "ConsumerSettings",
+    "Extra",
+    "Plaintext",
+    "ProbeSettings",
+    "Scram",
+    "Section",
+    "Security",
+    "Settings",
+    "SinkSettings",
+    "SourceSettings",
+    "Topics",
+    "checked",
+    "load",
+]

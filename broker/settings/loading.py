@@ -1,0 +1,122 @@
+"""Settings from the command line, the environment and a file; what is refused is told in one line."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from broker.errors import SettingsError
+from broker.settings.security import Section
+from broker.settings.whole import PREFIX, Settings
+
+Checked = TypeVar("Checked", bound=Section)
+
+
+def load(overrides: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """Gather the settings.
+
+    Parameters
+    ----------
+    overrides : mapping
+        What the command line said, nested like the settings; None means not said.
+    config : Path, optional
+        YAML file.
+
+    Raises
+    ------
+    SettingsError
+        One line that names the setting, what was found and what was wanted.
+    """
+    _refuse_unknown_environment(os.environ)
+    from_file = {} if config is None else _read(config)
+
+    class Gathered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=from_file)
+
+    try:
+        return Gathered(**_said(overrides))
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, config)) from error
+    except ValueError as error:  # pydantic-settings: a value that should be JSON and is not
+        raise SettingsError(f"environment: {error}: mappings are given as JSON") from error
+
+
+def checked(section: type[Checked], given: Mapping[str, Any]) -> Checked:
+    """Make one section of settings by itself.
+
+    Raises
+    ------
+    SettingsError
+        One line that names the setting, what was found and what was wanted.
+    """
+    try:
+        return section.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, None)) from error
+
+
+def _said(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: _said(value) if isinstance(value, Mapping) else value for name, value in overrides.items()}
+    return {name: value for name, value in said.items() if value not in (None, {}, [])}
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--config {config}: {error.strerror}: give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config {config} is no YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(
+            f"--config {config} holds a {type(content).__name__}, wanted a mapping of settings"
+        )
+    for section in ("kafka", "sink"):
+        security = (
+            (content.get(section) or {}).get("security") if isinstance(content.get(section), dict) else None
+        )
+        if isinstance(security, dict) and "password" in security:
+            raise SettingsError(
+                f"--config {config}: {section}.security.password: a password in a file of settings is read by too "
+                f"many: give it as {PREFIX}{section.upper()}__SECURITY__PASSWORD, or name a file that holds nothing "
+                "else as password_file"
+            )
+    return content
+
+
+def _refuse_unknown_environment(environment: Iterable[str]) -> None:
+    for name in sorted(environment):
+        if not name.upper().startswith(PREFIX):
+            continue
+        top = name[len(PREFIX) :].lower().split("__")[0]
+        if top not in Settings.model_fields:
+            known = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)
+            raise SettingsError(
+                f"environment variable {name} is no setting: known are {known} (and __ below them)"
+            )
+
+
+def _one_line(error: ValidationError, config: Path | None) -> str:
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "is no setting: correct its name or remove it"
+        faults.append(f"{where}: {message}" if where else message)
+    return "; ".join(faults) + (f" (with {config})" if config else "")

@@ -1,0 +1,35 @@
+"""Names of topics: which are read, and what those we write end in."""
+
+import re
+from dataclasses import dataclass
+
+ENRICHED_SUFFIX = ".enriched"
+DEAD_LETTER_SUFFIX = ".dead-letter"
+OUTPUT_SUFFIXES = (ENRICHED_SUFFIX, DEAD_LETTER_SUFFIX)
+"""Endings of the topics the broker writes, which it never reads as a source."""
+
+TOPIC_NAME = r"[A-Za-z0-9._-]{1,230}"
+"""Names Kafka allows, up to 249 characters, less what our suffixes take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topics by name, or in their place by a pattern.
+
+    Attributes
+    ----------
+    names : tuple of str
+    pattern : str or None
+        Python regular expression that a whole name must match; it never takes our own outputs, nor Kafka's
+        own topics, which grow by what is read and begin with two underscores.
+    """
+
+    names: tuple[str, ...]
+    pattern: str | None = None
+
+    def holds(self, topic: str) -> bool:
+        """Whether a topic of this name is meant."""
+        if self.pattern is None:
+            return topic in self.names
+        ours_or_kafkas = topic.endswith(OUTPUT_SUFFIXES) or topic.startswith("__")
+        return not ours_or_kafkas and bool(re.fullmatch(self.pattern, topic))
