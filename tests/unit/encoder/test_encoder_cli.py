@@ -84,6 +84,22 @@ def test_what_cannot_work_ends_with_2_and_one_line(arguments, words, monkeypatch
     assert "Traceback" not in said
 
 
+def test_the_recipe_that_is_shown_is_one_that_is_taken(monkeypatch, capfd):
+    assert call(monkeypatch, "pretrain", "--show-recipe") == 0
+    assert PretrainConfig.model_validate_json(capfd.readouterr().out) == PretrainConfig()
+
+
+@pytest.mark.parametrize("content", ['{"epochs": "many"}', "no JSON", '{"views": {"colour_jitter": 1}}'])
+def test_what_is_no_recipe_is_refused_in_one_line(content, monkeypatch, capfd, tmp_path):
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "recipe.json").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "pretrain", "--data", ".", "--output", "out", "--config", "recipe.json") == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert "recipe.json is no recipe: " in line
+    assert "--show-recipe" in line
+
+
 def test_a_recipe_with_an_unknown_field_is_refused(monkeypatch, capfd, tmp_path):
     (tmp_path / "recipe.json").write_text('{"colour_jitter": 1}')
     monkeypatch.chdir(tmp_path)
