@@ -36,6 +36,7 @@ from broker.alert import ROLES, Alert, Enrichment, ModelIdentity, Redshift, Seen
 from broker.avro.deserializer import Deserializer, Validate
 from broker.avro.frame import FRAME_SIZE, frame
 from broker.avro.serializer import EnrichedSerializer
+from broker.avro.store import SchemaStore
 from broker.contract import COMMON_GRID
 from broker.cutouts import read_cutout
 from broker.geometry import lay
@@ -137,7 +138,7 @@ def _planes(cutout: Any) -> list[Any]:
 def ours(validate: Validate) -> Side:
     """Nightjar's path."""
     deserialize = Deserializer(WANTED, validate=validate)
-    serialize, attached = EnrichedSerializer(lambda: NOW_NS), enrichment()
+    serialize, attached = EnrichedSerializer(SchemaStore(), lambda: NOW_NS), enrichment()
     return Side(
         name=f"nightjar, validate {validate}",
         decode=lambda packet: read_alert(deserialize(packet.value)),

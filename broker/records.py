@@ -6,6 +6,7 @@ import numpy as np
 
 from broker.alert import Enriched, Message, Outcome, Record, Rejected
 from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
+from broker.avro.store import SchemaStore
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
 
 DIGEST_DIGITS = 16
@@ -23,11 +24,15 @@ class RecordBuilder:
         Prefix of the output topics for a source topic.
     version : str
         Version of the broker, written into dead letters.
+    store : SchemaStore, optional
+        That of the deserializer; by default one of its own.
     """
 
-    def __init__(self, prefix_of: Callable[[str], str], version: str) -> None:
+    def __init__(
+        self, prefix_of: Callable[[str], str], version: str, store: SchemaStore | None = None
+    ) -> None:
         self._prefix_of = prefix_of
-        self._enriched = EnrichedSerializer()
+        self._enriched = EnrichedSerializer(store or SchemaStore())
         self._dead_letter = DeadLetterSerializer(version)
 
     def __call__(self, outcome: Outcome) -> Record:

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import schemas
 from broker.alert import ROLES, Survey
 from broker.avro.container import ContainerReader
 from broker.avro.frame import FRAME_SIZE, Wrapping, recognise, unwrap_frame
-from broker.avro.store import SchemaStore, survey_of
+from broker.avro.store import Form, SchemaStore, survey_of
 from broker.avro.tail import stamps_at_the_end
 from broker.avro.walker import Walker, compile_walker
 
@@ -55,12 +54,20 @@ class Deserializer:
     validate : {'full', 'off'}
         ``full`` walks every datum to its end, so that what passes decodes whole. ``off`` reads Rubin packets
         no farther than the last wanted field and finds the stamps from the end.
+    store : SchemaStore, optional
+        To be shared with what writes; by default one of its own.
     """
 
-    def __init__(self, wanted: Mapping[Survey, Sequence[str]], *, validate: Validate = "full") -> None:
+    def __init__(
+        self,
+        wanted: Mapping[Survey, Sequence[str]],
+        *,
+        validate: Validate = "full",
+        store: SchemaStore | None = None,
+    ) -> None:
         self._wanted = wanted
         self._validate = validate
-        self._store = SchemaStore()
+        self._store = store or SchemaStore()
         self._containers = ContainerReader()
         self._readers: dict[str, _FormReader] = {}
 
@@ -88,7 +95,7 @@ class Deserializer:
         reader = self._readers.get(form)
         if reader is None:
             survey = survey_of(form)
-            reader = _FormReader(form, survey, self._wanted[survey], self._validate)
+            reader = _FormReader(self._store.form(form), survey, self._wanted[survey], self._validate)
             self._readers[form] = reader
         return reader
 
@@ -96,11 +103,11 @@ class Deserializer:
 class _FormReader:
     """Reads packets of one form."""
 
-    def __init__(self, form: str, survey: Survey, wanted: Sequence[str], validate: Validate) -> None:
-        self._form = form
+    def __init__(self, form: Form, survey: Survey, wanted: Sequence[str], validate: Validate) -> None:
+        self._form = form.name
+        schema = form.schema
         self._survey = survey
         self._stamps = tuple(STAMPS[survey].format(role.capitalize()) for role in ROLES)
-        schema = schemas.input_form(form)
         self._walker = compile_walker(schema, (*wanted, *self._stamps))
         names = [field["name"] for field in schema["fields"]]
         self._last_three = tuple(names[-3:])

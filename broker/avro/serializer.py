@@ -1,6 +1,5 @@
 """What goes out: enriched alerts and dead letters, framed."""
 
-import functools
 import io
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import schemas
 from broker.alert import Alert, Enrichment, Rejected
 from broker.avro.encoding import encode_enrichment
 from broker.avro.frame import frame
+from broker.avro.store import SchemaStore
 
 Clock = Callable[[], int]
 """Nanoseconds since the Unix epoch."""
@@ -21,11 +21,14 @@ class EnrichedSerializer:
 
     Parameters
     ----------
+    store : SchemaStore
+        That of the deserializer the alerts come from.
     clock : callable
         The present time for ``enriched_at``, in nanoseconds since the Unix epoch.
     """
 
-    def __init__(self, clock: Clock = time.time_ns) -> None:
+    def __init__(self, store: SchemaStore, clock: Clock = time.time_ns) -> None:
+        self._store = store
         self._clock = clock
 
     def __call__(self, alert: Alert, enrichment: Enrichment) -> bytes:
@@ -44,14 +47,14 @@ class EnrichedSerializer:
         Raises
         ------
         LookupError
-            If `alert.form` is no form of the bundle.
+            If `alert.form` is none of the store's.
         """
         attached = encode_enrichment(alert, enrichment, self._clock() // 1000)
-        return b"".join((_enriched_frame(alert.form), attached, alert.datum))
+        return b"".join((frame(self._store.form(alert.form).output_id), attached, alert.datum))
 
     def fingerprint(self, form: str) -> str:
         """Give the fingerprint of the schema that goes out for a form: header ``schema-fingerprint``."""
-        return schemas.entry(_name(form)).fingerprint
+        return self._store.form(form).output_fingerprint
 
 
 class DeadLetterSerializer:
@@ -109,17 +112,6 @@ class DeadLetterSerializer:
         }
         fastavro.schemaless_writer(out, self._schema, record)
         return out.getvalue()
-
-
-def _name(form: str) -> str:
-    return schemas.enriched_name(form)
-
-
-@functools.cache
-def _enriched_frame(form: str) -> bytes:
-    schema_id = schemas.entry(_name(form)).schema_id
-    assert schema_id is not None
-    return frame(schema_id)
 
 
 def _text(text: str) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
+from broker.avro.store import SchemaStore
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
 from broker.consumer import AtLeastOnce, Consumer, Summary
 from broker.inference import Model
@@ -137,11 +138,12 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         stack.callback(sink.close)
         outputs = [settings.prefix + suffix for suffix in OUTPUT_SUFFIXES]
         sink.require(outputs, settings.consumer.topic_seconds)
+        store = SchemaStore()
         return Consumer(
             source=source,
             delivery=AtLeastOnce(source, sink, metrics),
-            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation), model),
-            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar")),
+            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model),
+            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar"), store),
             metrics=metrics,
             health=health,
             stop=stop,

@@ -27,6 +27,7 @@ from broker.avro.deserializer import Deserializer
 from broker.avro.encoding import PHOTOZ_SOURCES, encode_enrichment
 from broker.avro.frame import frame
 from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
+from broker.avro.store import SchemaStore
 from broker.errors import DatumError, FrameError, Reason, SchemaUnknown
 from broker.survey import WANTED, read_alert
 from broker.testing.packets import lsst_packet, ztf_packet
@@ -151,7 +152,9 @@ def read_with_fastavro_and_schemas_only(value):
 def test_a_subscriber_needs_fastavro_and_the_schemas_only(enrichment):
     for packet in (lsst_packet(alert_id=7), ztf_packet(alert_id=8)):
         alert = read_alert(Deserializer(WANTED)(packet))
-        record = read_with_fastavro_and_schemas_only(EnrichedSerializer(lambda: NOON)(alert, enrichment))
+        record = read_with_fastavro_and_schemas_only(
+            EnrichedSerializer(SchemaStore(), lambda: NOON)(alert, enrichment)
+        )
         attached, original = record["enrichment"], record["alert"]
         assert attached["alert_id"] == original.get("candid", original.get("diaSourceId")) == alert.alert_id
         assert np.linalg.norm(attached["embedding"]) == pytest.approx(1, abs=1e-6)
@@ -161,7 +164,7 @@ def test_a_subscriber_needs_fastavro_and_the_schemas_only(enrichment):
 
 
 def test_the_original_datum_follows_untouched_for_every_real_packet(lsst_paths, ztf_paths, enrichment):
-    deserialize, serialize = Deserializer(WANTED), EnrichedSerializer(lambda: NOON)
+    deserialize, serialize = Deserializer(WANTED), EnrichedSerializer(SchemaStore(), lambda: NOON)
     for path in (*lsst_paths, *ztf_paths):
         alert = read_alert(deserialize(path.read_bytes()))
         value = serialize(alert, enrichment)
@@ -175,7 +178,7 @@ def test_the_original_datum_follows_untouched_for_every_real_packet(lsst_paths, 
 
 
 def test_the_fingerprint_of_a_form_names_its_output_schema(enrichment):
-    fingerprint = EnrichedSerializer().fingerprint("ztf.v3_3")
+    fingerprint = EnrichedSerializer(SchemaStore()).fingerprint("ztf.v3_3")
     assert schemas.by_fingerprint(fingerprint)["name"] == "nightjar.ztf.v3_3.EnrichedAlert"
 
 
@@ -222,7 +225,7 @@ def test_every_reason_can_be_written(reason):
 
 def test_decode_goes_by_the_fingerprint_where_there_is_one(enrichment):
     alert = read_alert(Deserializer(WANTED)(lsst_packet(schema_id=900)))
-    serialize = EnrichedSerializer()
+    serialize = EnrichedSerializer(SchemaStore())
     value = serialize(alert, enrichment)
     assert decode(value)["alert"]["diaSourceId"] == alert.alert_id
     under_another_id = frame(17) + value[5:]
