@@ -154,7 +154,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
 
 
 def _load_model(settings: Settings, metrics: Metrics) -> Model:
-    model = Model.load(settings.model)
+    model = Model.load(settings.model, threads=settings.model_threads, batch_size=settings.model_batch_size)
     contract = model.contract
     metrics.model(ModelIdentity(contract.name, contract.version, contract.weights_digest))
     logger.info("model %s %s, weights %s", contract.name, contract.version, contract.weights_digest[:12])

@@ -29,6 +29,11 @@ class Settings(BaseSettings):
         several topics or a pattern need it stated.
     model : Path or None
         ONNX file; None takes the one the package ships.
+    model_threads : int
+        Threads of the network; 0 takes every core of the machine, which in a container with a limit on its CPU
+        is too many: give the limit there.
+    model_batch_size : int
+        Alerts the network takes at once.
     validation : "full" or "off"
         Whether each datum is walked to its end before it goes on.
     log_level : str
@@ -39,6 +44,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        protected_namespaces=(),
         hide_input_in_errors=True,
     )
 
@@ -50,6 +56,8 @@ class Settings(BaseSettings):
     consumer: ConsumerSettings = ConsumerSettings()
     probes: ProbeSettings = ProbeSettings()
     model: Path | None = None
+    model_threads: int = Field(default=0, ge=0)
+    model_batch_size: int = Field(default=64, ge=1, le=4096)
     validation: Literal["full", "off"] = "full"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

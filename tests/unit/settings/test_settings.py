@@ -69,6 +69,15 @@ def test_sources_are_merged_setting_by_setting(monkeypatch: pytest.MonkeyPatch, 
     assert (settings.consumer.batch_size, settings.consumer.linger_seconds) == (7, 0.5)
 
 
+def test_the_network_s_threads_and_batch_are_the_operator_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = loaded(
+        monkeypatch, tmp_path, environment={"BROKER_MODEL_THREADS": "2"}, file="model_batch_size: 128"
+    )
+    assert (settings.model_threads, settings.model_batch_size) == (2, 128)
+
+
 REFUSED = [
     ("unknown in file", {"file": "kafka: {grup_id: x}"}, r"kafka\.grup_id: is no setting"),
     ("unknown at the top of the file", {"file": "kafak: {}"}, r"kafak: is no setting"),
