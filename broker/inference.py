@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from broker.contract import DIGEST_KEY, INPUTS, METADATA_KEY, OUTPUTS, ModelContract, check_inputs
 from broker.errors import ModelRefused
+from broker.heads import HEAD_DIGEST_KEY, HEAD_KEY, HeadContract
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -102,6 +103,71 @@ class Model:
             for start in range(0, rows, self._batch_size)
         ]
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(OUTPUTS)}
+
+
+class Head:
+    """A loaded head that belongs to the encoder in use.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    contract : HeadContract
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, contract: HeadContract) -> None:
+        self._session = session
+        self.contract = contract
+
+    @classmethod
+    def load(cls, path: Path, encoder: ModelContract) -> Self:
+        """Read a head's file and check that it belongs to the encoder.
+
+        Raises
+        ------
+        ModelRefused
+            The file is missing, broken, no head, or was fitted on another encoder's embedding.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelRefused(
+                f"{path} cannot be read ({error.strerror}); give a head made by `encoder fit-head`"
+            ) from error
+        session = _session(str(path), content, 1, DEFAULT_PROVIDERS)
+        contract = _head_contract(path, session.get_modelmeta().custom_metadata_map)
+        if contract.encoder_digest != encoder.weights_digest:
+            raise ModelRefused(
+                f"{path}: head {contract.name!r} was fitted on the embedding of weights "
+                f"{contract.encoder_digest[:12]}, this model's are {encoder.weights_digest[:12]}: give the model it "
+                "was fitted on with --model, or fit it again with `encoder fit-head`"
+            )
+        taken = [(node.name, node.type, tuple(node.shape[1:])) for node in session.get_inputs()]
+        given = [(node.name, tuple(node.shape[1:])) for node in session.get_outputs()]
+        wanted = [("embedding", "tensor(float)", (encoder.embedding_size,))]
+        if taken != wanted or given != [("values", (len(contract.labels),))]:
+            raise ModelRefused(
+                f"{path}: the graph takes {taken} and gives {given}, wanted {wanted} and one value for each of "
+                f"{len(contract.labels)} labels; fit it again with `encoder fit-head`"
+            )
+        return cls(session, contract)
+
+    def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values for each label, shape (n, n_labels), of embeddings, shape (n, embedding_size)."""
+        values: NDArray[np.float32] = self._session.run(["values"], {"embedding": embeddings})[0]
+        return values
+
+
+def _head_contract(path: Path, metadata: Mapping[str, str]) -> HeadContract:
+    text = metadata.get(HEAD_KEY)
+    if text is None:
+        raise ModelRefused(f"{path} carries no {HEAD_KEY!r}: it is no head made by `encoder fit-head`")
+    if hashlib.sha256(text.encode()).hexdigest() != metadata.get(HEAD_DIGEST_KEY):
+        raise ModelRefused(f"{path}: what it says of itself was changed after it was fitted; fit it again")
+    try:
+        return HeadContract.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise ModelRefused(f"{path}: {fault}; this broker serves heads of format 1: fit it again") from error
 
 
 def _read(path: Path | None) -> tuple[str, bytes]:

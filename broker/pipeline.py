@@ -17,6 +17,7 @@ from broker.alert import (
     Alert,
     Enriched,
     Enrichment,
+    HeadValues,
     Message,
     ModelIdentity,
     Outcome,
@@ -28,6 +29,7 @@ from broker.avro.deserializer import Deserializer
 from broker.contract import ModelContract
 from broker.errors import AlertError
 from broker.geometry import Stamps, lay
+from broker.heads import HeadContract
 from broker.photometry import magnitude
 from broker.survey import read_alert
 
@@ -43,6 +45,17 @@ class Embedder(Protocol):
         """Arrays named as in `broker.contract.OUTPUTS`, for those of `INPUTS`."""
 
 
+class EmbeddingHead(Protocol):
+    """What the pipeline asks of an additional head."""
+
+    @property
+    def contract(self) -> HeadContract:
+        """What the head promises."""
+
+    def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values, shape (n, n_labels), of embeddings, shape (n, embedding_size)."""
+
+
 class Pipeline:
     """Turns a batch of messages into outcomes.
 
@@ -50,11 +63,16 @@ class Pipeline:
     ----------
     deserialize : Deserializer
     embed : Embedder
+    heads : sequence of EmbeddingHead
+        Fitted on this embedding.
     """
 
-    def __init__(self, deserialize: Deserializer, embed: Embedder) -> None:
+    def __init__(
+        self, deserialize: Deserializer, embed: Embedder, heads: Sequence[EmbeddingHead] = ()
+    ) -> None:
         self._deserialize = deserialize
         self._embed = embed
+        self._heads = heads
         contract = embed.contract
         self._contract = contract
         self._identity = ModelIdentity(contract.name, contract.version, contract.weights_digest)
@@ -92,10 +110,15 @@ class Pipeline:
         stamps = [lay(alert, self._contract.grid) for _, alert in alerts]
         outputs = self._embed(network_inputs([alert for _, alert in alerts], stamps))
         points, lows, highs = summarise(outputs["photoz_pdf"], self._contract.z_min, self._contract.z_max)
+        values = [head(outputs["embedding"]) for head in self._heads]
         summaries = zip(points.tolist(), lows.tolist(), highs.tolist(), strict=True)
         return [
             Enriched(
-                message, alert, self._enrichment(alert, laid, {k: v[i] for k, v in outputs.items()}, summary)
+                message,
+                alert,
+                self._enrichment(
+                    alert, laid, {k: v[i] for k, v in outputs.items()}, summary, [v[i] for v in values]
+                ),
             )
             for i, ((message, alert), laid, summary) in enumerate(zip(alerts, stamps, summaries, strict=True))
         ]
@@ -106,6 +129,7 @@ class Pipeline:
         stamps: Stamps,
         row: Mapping[str, NDArray[np.float32]],
         summary: tuple[float, float, float],
+        values: Sequence[NDArray[np.float32]],
     ) -> Enrichment:
         sound = {name for name, values in row.items() if np.isfinite(values).all()}
         seen = sound if stamps.valid_fraction.any() else set()
@@ -125,10 +149,18 @@ class Pipeline:
                 psf_fwhm=stamps.psf_fwhm,
                 valid_fraction=stamps.valid_fraction,
             ),
+            heads=self._of_heads(values) if "embedding" in seen else (),
             bands_used=tuple(
                 b for b, flux in zip(BANDS, alert.photometry.tolist(), strict=True) if np.isfinite(flux)
             ),
             flags=self._flags(alert, stamps, usable=len(sound) == len(row)),
+        )
+
+    def _of_heads(self, values: Sequence[NDArray[np.float32]]) -> tuple[HeadValues, ...]:
+        return tuple(
+            HeadValues(head.contract.name, head.contract.weights_digest, head.contract.labels, row)
+            for head, row in zip(self._heads, values, strict=True)
+            if np.isfinite(row).all()
         )
 
     def _redshift(

@@ -14,7 +14,7 @@ from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
 from broker.consumer import AtLeastOnce, Consumer, Summary
-from broker.inference import Model
+from broker.inference import Head, Model
 from broker.kafka import KafkaSink, KafkaSource
 from broker.metrics import Metrics
 from broker.pipeline import Pipeline
@@ -53,6 +53,10 @@ def consume(
     group_id: Annotated[str | None, typer.Option(help="Consumer group. Default nightjar.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     model: Annotated[Path | None, typer.Option(help="ONNX file. Default: the packaged model.")] = None,
+    head: Annotated[
+        list[Path] | None,
+        typer.Option(help="Head made by `encoder fit-head`, attached to every alert; may be given again."),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +108,7 @@ def consume(
             "consumer": {"start": start, "exit_at_end": exit_at_end or None},
             "probes": {"host": metrics_host, "port": metrics_port},
             "model": model,
+            "heads": head,
             "validation": validate,
             "log_level": log_level,
         }
@@ -126,6 +131,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
             stack.enter_context(probes)
             logger.info("serving /metrics, /healthz and /readyz on %s:%d", settings.probes.host, probes.port)
         model = _load_model(settings, metrics)
+        heads = [_load_head(path, model) for path in settings.heads]
         health.model_warm = True
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
@@ -142,7 +148,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         return Consumer(
             source=source,
             delivery=AtLeastOnce(source, sink, metrics),
-            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model),
+            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads),
             record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar"), store),
             metrics=metrics,
             health=health,
@@ -161,6 +167,12 @@ def _load_model(settings: Settings, metrics: Metrics) -> Model:
     if not contract.trained:
         logger.warning("the weights of this model are random: its results mean nothing")
     return model
+
+
+def _load_head(path: Path, model: Model) -> Head:
+    head = Head.load(path, model.contract)
+    logger.info("head %s, weights %s", head.contract.name, head.contract.weights_digest[:12])
+    return head
 
 
 def main() -> None:

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         is too many: give the limit there.
     model_batch_size : int
         Alerts the network takes at once.
+    heads : list of Path
+        Heads made by ``encoder fit-head`` on this model, attached to every alert.
     validation : "full" or "off"
         Whether each datum is walked to its end before it goes on.
     log_level : str
@@ -56,6 +58,7 @@ class Settings(BaseSettings):
     consumer: ConsumerSettings = ConsumerSettings()
     probes: ProbeSettings = ProbeSettings()
     model: Path | None = None
+    heads: list[Path] = []
     model_threads: int = Field(default=0, ge=0)
     model_batch_size: int = Field(default=64, ge=1, le=4096)
     validation: Literal["full", "off"] = "full"

@@ -45,6 +45,8 @@ COMMANDS = {
     "simulate": Entry("Simulate labelled alerts: shards, packets, or both.", "train", ("galsim",)),
     "pretrain": Entry.training("Pretrain the encoder without labels, or go on with a run."),
     "fit-heads": Entry.training("Fit morphology, redshift and anomaly on a frozen encoder."),
+    "fit-head": Entry("Fit a classifier or regression of your own from labels.", "fit", ("sklearn", "onnx")),
+    "apply-head": Entry("Predictions of a head for an archive of alerts."),
     "export": Entry.training("Write one ONNX file and its model card."),
     "inspect": Entry("Say what is in a model file."),
 }

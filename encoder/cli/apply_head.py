@@ -1,0 +1,41 @@
+"""`encoder apply-head`."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.inference import Head, Model
+from encoder.cli.options import command, console
+from encoder.embedded import embed_files
+
+app = command()
+
+
+@app.command(epilog="Example: `encoder apply-head --head my_head.onnx packets/ --output predictions.csv`")
+def apply_head(
+    paths: Annotated[list[Path], typer.Argument(help="Alert files, and folders to search for *.avro.")],
+    head: Annotated[Path, typer.Option(help="Made by `encoder fit-head`.")],
+    output: Annotated[Path, typer.Option(help="CSV.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Encoder it was fitted on. Default: the packaged one.")
+    ] = None,
+) -> None:
+    """Write what a head says of every alert of an archive."""
+    encoder = Model.load(model)
+    fitted = Head.load(head, encoder.contract)
+    embedded = embed_files(paths, encoder)
+    values, contract = fitted(embedded.embedding), fitted.contract
+    classes = contract.kind == "classification"
+    with output.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["alert_id", "object_id", "prediction", *(f"p_{c}" for c in contract.labels if classes)]
+        )
+        for alert, name, row in zip(embedded.alert_id, embedded.object_id, values, strict=True):
+            said = (
+                [contract.labels[row.argmax()], *(f"{p:.6g}" for p in row)] if classes else [f"{row[0]:.6g}"]
+            )
+            table.writerow([alert, name.partition(":")[2], *said])
+    console.print(f"{len(values)} alerts in {output}; {embedded.left_out} messages left out", markup=False)

@@ -1,0 +1,58 @@
+"""Labels of alerts from a CSV file, as people and spreadsheets write it."""
+
+import csv
+from pathlib import Path
+
+from broker.errors import SettingsError
+
+EXAMPLE = "alert_id,label\n1127561442115015003,supernova\n1127561444715015009,bogus\n"
+FEWEST, MOST = 20, 20_000
+INT64 = 2**63
+
+
+def read_labels(path: Path) -> dict[int, str]:
+    """Labels by alert id, from columns ``alert_id`` and ``label``; rows with an empty label are passed over.
+
+    Raises
+    ------
+    SettingsError
+        No such file or columns, an id that is no whole number, or two labels for one alert.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            if not {"alert_id", "label"} <= set(rows.fieldnames or ()):
+                raise SettingsError(
+                    f"{path} begins {','.join(rows.fieldnames or ())[:60]!r}: its first line must name alert_id "
+                    "and label; `encoder fit-head --example` prints one"
+                )
+            return _labels(path, rows)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read as CSV in UTF-8 ({error})") from error
+
+
+def _labels(path: Path, rows: "csv.DictReader[str]") -> dict[int, str]:
+    labels: dict[int, str] = {}
+    for row in rows:
+        label = (row["label"] or "").strip()
+        if not label:
+            continue
+        alert_id = _whole(f"{path} line {rows.line_num}", row["alert_id"] or "")
+        if labels.setdefault(alert_id, label) != label:
+            raise SettingsError(
+                f"{path} line {rows.line_num}: alert {alert_id} is {label!r} here and {labels[alert_id]!r} above: "
+                "keep one"
+            )
+    return labels
+
+
+def _whole(where: str, text: str) -> int:
+    digits = text.strip().strip("'\"")
+    if digits.isascii() and digits.isdigit() and int(digits) < INT64:
+        return int(digits)
+    if any(mark in digits for mark in ".eE"):
+        raise SettingsError(
+            f"{where}: alert_id {digits!r}: a spreadsheet made a rounded number of it, and the last digits are "
+            "lost: export the ids again with that column as text"
+        )
+    raise SettingsError(f"{where}: alert_id {digits!r} is no whole number of 64 bits")
