@@ -75,7 +75,7 @@ def test_the_pipeline_attaches_what_the_head_says(tmp_path):
     truth = np.array(["a", "b", "c"])[np.arange(90) % 3]
     head = Head.load(written(tmp_path / "h.onnx", _linear(X, truth, "classification", 1.0)), MODEL.contract)
     pipeline = Pipeline(Deserializer(WANTED), MODEL, [head])
-    whole, blind = ztf_packet(), ztf_packet(stamps={})
+    whole, blind = ztf_packet(), ztf_packet(stamps=(None, None, None))
     seen, unseen = (o.enrichment for o in pipeline([Message(v, "t", 0, 0) for v in (whole, blind)]))
     (said,) = seen.heads
     assert (said.name, said.digest, said.labels) == ("mine", head.contract.weights_digest, ("a", "b", "c"))
