@@ -128,6 +128,7 @@ def _linear(x: NDArray[Any], truth: NDArray[Any], kind: Kind, strength: float) -
     centre, width = x.mean(axis=0, dtype=float), x.std(axis=0, dtype=float)
     width[width == 0] = 1.0
     scaled = (x - centre) / width
+    labels: tuple[str, ...]
     if kind == "regression":
         ridge = Ridge(alpha=1 / strength).fit(scaled, truth)
         coefficients, intercept, labels = ridge.coef_[None], np.array([ridge.intercept_]), ("value",)
