@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -13,13 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker.alert import Record
-from broker.avro.container import split_container
 from broker.cli.clusters import of_alerts, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
-from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaSink
-
-FRAME_MAGIC, CONTAINER_MAGIC = b"\x00", b"Obj\x01"
+from broker.packet_files import Packet, PacketFiles
 
 CHUNK = 100
 """Records confirmed together; few enough that a progress bar moves."""
@@ -46,8 +43,6 @@ class Replay:
         Packets per second; None is as fast as they are confirmed.
     console : Console
     published : int
-    skipped : list of Path
-        Files that hold neither a frame nor a container, or cannot be read.
     """
 
     sink: Sink
@@ -55,41 +50,6 @@ class Replay:
     console: Console
     rate: float | None = None
     published: int = 0
-    skipped: list[Path] = field(default_factory=list)
-
-    def packets(self, paths: Iterable[Path]) -> Iterator[bytes]:
-        """Packets of each file in turn; what is wrong with a file is said."""
-        for path in paths:
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                self._skip(path, f"cannot be read ({error.strerror})")
-                continue
-            if content.startswith(FRAME_MAGIC):
-                yield content
-            elif content.startswith(CONTAINER_MAGIC):
-                yield from self._split(path, content)
-            else:
-                self._skip(
-                    path, f"is neither a Confluent frame nor an Avro container (begins {content[:4]!r})"
-                )
-
-    def _split(self, path: Path, content: bytes) -> list[bytes]:
-        try:
-            parts = split_container(content)
-        except AlertError as error:
-            self.console.print(
-                f"{path}: published as it is, though not readable: {error.detail}", markup=False
-            )
-            return [content]
-        if len(parts) < 2:  # noqa: PLR2004 -- one alert, or none: nothing to split
-            return [content]
-        self.console.print(f"{path}: split into {len(parts)} alerts, a container each", markup=False)
-        return list(parts)
-
-    def _skip(self, path: Path, why: str) -> None:
-        self.skipped.append(path)
-        self.console.print(f"{path}: skipped: {why}", markup=False)
 
     def publish(
         self,
@@ -115,27 +75,9 @@ class Replay:
         return Record(topic=self.topic, value=packet, headers=(("producer_timestamp", now),))
 
 
-def files(paths: Iterable[Path]) -> list[Path]:
-    """Name the files meant: those given, and all ``*.avro`` below the folders given, sorted within each.
-
-    Raises
-    ------
-    SettingsError
-        When a path is not there, or no file is left.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise SettingsError(f"{path} does not exist: give files, or folders that hold *.avro files")
-        found += sorted(path.rglob("*.avro")) if path.is_dir() else [path]
-    if not found:
-        raise SettingsError("no *.avro file below the folders given: name files, or another folder")
-    return found
-
-
 @app.command()
 def replay(
-    paths: Annotated[list[Path], typer.Argument(help="Files, and folders to search for *.avro.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files, tar archives, and folders to search for both.")],
     topic: Annotated[str, typer.Option(help="Topic to publish on.")],
     bootstrap_servers: Annotated[
         str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
@@ -165,7 +107,7 @@ def replay(
     """
     with exit_codes("broker-replay"):
         log_to_stderr("warning")
-        chosen = files(paths)
+        chosen = PacketFiles.find(paths)
         stop = stop_on_signals()
         console = Console(stderr=True)
         settings = settings_of(config)
@@ -174,17 +116,36 @@ def replay(
         sink = KafkaSink(*connection, producer, connect_seconds=patience, stop=stop)
         run = Replay(sink, topic, console, rate)
         with _bar(console) as progress:
-            expected = min(len(chosen), limit or len(chosen))  # more where containers are split
-            run.publish(islice(run.packets(chosen), limit), stop, progress, expected)
+            expected = chosen.count and min(chosen.count, limit or chosen.count)  # more where one is split
+            packets = (packet.value for packet in told(chosen, console))
+            run.publish(islice(packets, limit), stop, progress, expected)
         typer.echo(
-            f"published {counted(run.published, 'alert')} of {counted(len(chosen), 'file')} on {topic}"
+            f"published {counted(run.published, 'alert')} of {counted(len(chosen.paths), 'file')} on {topic}"
         )
-        if run.skipped:
-            verb = "was" if len(run.skipped) == 1 else "were"
+        if chosen.skipped:
+            verb = "was" if len(chosen.skipped) == 1 else "were"
             typer.echo(
-                f"broker-replay: {counted(len(run.skipped), 'file')} {verb} skipped, see above", err=True
+                f"broker-replay: {counted(len(chosen.skipped), 'file')} {verb} skipped, see above", err=True
             )
             raise typer.Exit(FAILED)
+
+
+def told(files: PacketFiles, console: Console) -> Iterator[Packet]:
+    """Packets of files; what is wrong with a file is said when its turn is over."""
+    for packet in files:
+        _tell(files, console)
+        yield packet
+    _tell(files, console)
+
+
+def _tell(files: PacketFiles, console: Console) -> None:
+    """Say what was not said yet: remarks are taken away as they are said, skipped files are kept."""
+    for where, what in files.remarks:
+        console.print(f"{where}: {what}", markup=False)
+    files.remarks.clear()
+    for where, why in files.skipped[files.said :]:
+        console.print(f"{where}: skipped: {why}", markup=False)
+    files.said = len(files.skipped)
 
 
 def _bar(console: Console) -> Progress:
