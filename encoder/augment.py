@@ -49,10 +49,17 @@ class Placement:
 
     @classmethod
     def draw(cls, config: ViewConfig, count: int, generator: Generator) -> "Placement":
-        """Draw angles, flips, shifts and magnifications."""
-        turn = random_turns(count, generator) if config.rotation else torch.eye(2).repeat(count, 1, 1)
-        shift = (2 * torch.rand(count, 2, generator=generator) - 1) * config.jitter
-        low, high = (math.log(edge) for edge in config.size_scaling)
+        """Draw angles, flips, shifts and magnifications of a recipe."""
+        return cls.drawn(config.rotation, config.jitter, config.size_scaling, count, generator)
+
+    @classmethod
+    def drawn(
+        cls, rotation: bool, jitter: float, scaling: tuple[float, float], count: int, generator: Generator
+    ) -> "Placement":
+        """Draw angles and flips, shifts up to ``jitter`` grid pixels, magnifications even in their logarithm."""
+        turn = random_turns(count, generator) if rotation else torch.eye(2).repeat(count, 1, 1)
+        shift = (2 * torch.rand(count, 2, generator=generator) - 1) * jitter
+        low, high = (math.log(edge) for edge in scaling)
         magnification = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
         return cls(turn, shift, magnification)
 

@@ -1,5 +1,6 @@
 """Stamps to a representation: scaling, a small residual network, pooling of several layers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,11 +29,14 @@ class Scaling(nn.Module):
         present = (noise > 0).to(stamps.dtype)
         per_noise = present / (SOFTENING * torch.where(noise > 0, noise, torch.ones_like(noise)))
         seen = mask * present[..., None, None]
-        relative = stamps * per_noise[..., None, None]
-        # Written out, as ONNX Runtime has a vectorised logarithm but no vectorised arcsinh.
-        size = relative.abs()
-        scaled = torch.sign(relative) * torch.log(size + torch.sqrt(size * size + 1))
+        scaled = arcsinh(stamps * per_noise[..., None, None])
         return torch.cat([scaled * seen, seen], dim=1)
+
+
+def arcsinh(values: Tensor) -> Tensor:
+    """Written out, as ONNX Runtime has a vectorised logarithm but no vectorised arcsinh."""
+    size = values.abs()
+    return torch.sign(values) * torch.log(size + torch.sqrt(size * size + 1))
 
 
 class ResidualBlock(nn.Module):
@@ -70,38 +74,59 @@ def _central_weight(side: int) -> Tensor:
     return (weight / weight.sum()).reshape(-1, 1)
 
 
-class Backbone(nn.Module):
-    """Residual network whose every stage is pooled, over the whole stamp and around its centre.
+class Trunk(nn.Module):
+    """Residual network whose every stage is pooled, over the whole image and around its centre.
 
     Shallow stages keep what a deep one gives up (profiles, noise), which matters where pretraining is short.
+
+    Parameters
+    ----------
+    channels : int
+    size : int
+        Side of the input.
+    widths : sequence of int
+        Channels of each stage; every stage after the first halves the side, the stem does so before.
+    blocks, groups : int
+        Residual blocks a stage, groups of each normalisation.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, channels: int, size: int, widths: Sequence[int], blocks: int, groups: int) -> None:
         super().__init__()
-        self.scaling = Scaling()
-        self.stem = nn.Conv2d(2 * len(ROLES), config.widths[0], 5, 2, 2)
+        self.stem = nn.Conv2d(channels, widths[0], 5, 2, 2)
         stages: list[nn.Module] = []
-        width_in, side = config.widths[0], config.size // 2
-        for i, width in enumerate(config.widths):
+        width_in, side = widths[0], -(-size // 2)
+        for i, width in enumerate(widths):
             stride = 1 if i == 0 else 2
             side = -(-side // stride)
-            first = ResidualBlock(width_in, width, stride, config.groups)
-            rest = [ResidualBlock(width, width, 1, config.groups) for _ in range(config.blocks - 1)]
+            first = ResidualBlock(width_in, width, stride, groups)
+            rest = [ResidualBlock(width, width, 1, groups) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(first, *rest))
             self.register_buffer(f"central_{i}", _central_weight(side), persistent=False)
             width_in = width
         self.stages = nn.ModuleList(stages)
-        self.feature_size = 2 * sum(config.widths)
+        self.feature_size = 2 * sum(widths)
 
-    def forward(self, stamps: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        """Shapes (n, 3, size, size), the same, (n, 3); returns (n, feature_size)."""
-        x = self.stem(self.scaling(stamps, mask, noise))
-        pooled = []
+    def pooled(self, x: Tensor) -> Tensor:
+        """Shape (n, channels, size, size) to (n, feature_size)."""
+        x = self.stem(x)
+        found = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             flat = x.flatten(2)
-            pooled += [flat.mean(dim=2), (flat @ self.get_buffer(f"central_{i}").to(flat.dtype)).squeeze(2)]
-        return torch.cat(pooled, dim=1)
+            found += [flat.mean(dim=2), (flat @ self.get_buffer(f"central_{i}").to(flat.dtype)).squeeze(2)]
+        return torch.cat(found, dim=1)
+
+
+class Backbone(Trunk):
+    """The trunk on an alert's three stamps and their masks."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(2 * len(ROLES), config.size, config.widths, config.blocks, config.groups)
+        self.scaling = Scaling()
+
+    def forward(self, stamps: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        """Shapes (n, 3, size, size), the same, (n, 3); returns (n, feature_size)."""
+        return self.pooled(self.scaling(stamps, mask, noise))
 
 
 class Representation(NamedTuple):
@@ -122,6 +147,11 @@ class Representation(NamedTuple):
     context: Tensor
     raw: Tensor
     embedding: Tensor
+
+
+def unit(raw: Tensor) -> Tensor:
+    """Rows (n, d) at unit length; 0 stays 0."""
+    return raw / torch.sqrt((raw * raw).sum(dim=1, keepdim=True) + 1e-12)
 
 
 class Encoder(nn.Module):
@@ -157,8 +187,7 @@ class Encoder(nn.Module):
         averaged = (by_band * weight[..., None]).sum(dim=1)
         context = (self._context(noise, band) * weight[..., None]).sum(dim=1)
         raw = self.project(self.norm(averaged))
-        length = torch.sqrt((raw * raw).sum(dim=1, keepdim=True) + 1e-12)
-        return Representation(averaged, context, raw, raw / length)
+        return Representation(averaged, context, raw, unit(raw))
 
     def _context(self, noise: Tensor, band: Tensor) -> Tensor:
         which = (band[..., None] == self.get_buffer("bands")).to(noise.dtype)

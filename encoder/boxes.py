@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from broker.alert import SURVEYS
 from broker.contract import Grid
@@ -130,6 +130,13 @@ class Laid:
             self.band[:, None],
             self.photometry,
         )
+
+    def represent(self, encoder: nn.Module) -> tuple[Tensor, Tensor]:
+        """Run an encoder: the representation (n, d), and how the alert was seen (n, side)."""
+        stamps, mask, noise, survey, band, _ = self.network_inputs()
+        seen = encoder(stamps, mask, noise, band)
+        which = (survey[:, None] == torch.arange(len(SURVEYS), device=survey.device)).to(seen.context.dtype)
+        return seen.raw, torch.cat([seen.context, which], dim=1)
 
 
 def split_by_object(object_id: NDArray[np.str_], share: float, seed: int) -> NDArray[np.bool_]:

@@ -10,12 +10,28 @@ from broker.contract import COMMON_GRID
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Values that do not change and none of which may be misspelled."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NetworkConfig(_Frozen):
-    """Shape of the network.
+class Shape(Frozen):
+    """What every network has.
+
+    Attributes
+    ----------
+    embedding_size : int
+    hidden : int
+        Width of the hidden layer of whatever stands on the embedding.
+    """
+
+    embedding_size: int = Field(default=64, ge=2)
+    hidden: int = Field(default=128, ge=4)
+
+
+class NetworkConfig(Shape):
+    """Shape of the network for alerts.
 
     Attributes
     ----------
@@ -27,9 +43,6 @@ class NetworkConfig(_Frozen):
         Residual blocks a stage.
     groups : int
         Groups of each normalisation.
-    embedding_size : int
-    hidden : int
-        Width of the heads' hidden layer.
     z_max : float
     z_bins : int
     prototypes : int
@@ -42,8 +55,6 @@ class NetworkConfig(_Frozen):
     widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
     blocks: int = Field(default=2, ge=1)
     groups: int = Field(default=8, ge=1)
-    embedding_size: int = Field(default=64, ge=2)
-    hidden: int = Field(default=128, ge=4)
     z_max: float = Field(default=2.0, gt=0)
     z_bins: int = Field(default=100, ge=2)
     prototypes: int = Field(default=256, ge=2)
@@ -57,7 +68,7 @@ class NetworkConfig(_Frozen):
         return self
 
 
-class ViewConfig(_Frozen):
+class ViewConfig(Frozen):
     """Which views of a stamp are taken to show the same thing.
 
     Attributes
@@ -100,13 +111,12 @@ class ViewConfig(_Frozen):
         return self
 
 
-class PretrainConfig(_Frozen):
-    """One pretraining run.
+class Recipe(Frozen):
+    """One pretraining run, whatever it learns from.
 
     Attributes
     ----------
-    network : NetworkConfig
-    views : ViewConfig
+    network : Shape
     seed : int
         Of weights, order and views.
     split_seed, held_out
@@ -136,8 +146,7 @@ class PretrainConfig(_Frozen):
         Longest time between two checkpoints.
     """
 
-    network: NetworkConfig = NetworkConfig()
-    views: ViewConfig = ViewConfig()
+    network: Shape = Shape()
     seed: int = 20261124
     split_seed: int = 1
     held_out: float = Field(default=0.2, gt=0, lt=1)
@@ -160,7 +169,20 @@ class PretrainConfig(_Frozen):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-class HeadsConfig(_Frozen):
+class PretrainConfig(Recipe):
+    """One pretraining run on alerts.
+
+    Attributes
+    ----------
+    network : NetworkConfig
+    views : ViewConfig
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    views: ViewConfig = ViewConfig()
+
+
+class HeadsConfig(Frozen):
     """How the heads are fitted on a frozen encoder.
 
     Attributes

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from broker.alert import Enriched, Float32Array, Message
-from broker.avro.container import split_container
+from broker.alert import Enriched, Float32Array, Message, Outcome
 from broker.avro.deserializer import Deserializer
-from broker.avro.frame import CONTAINER_MAGIC
-from broker.errors import AlertError, SettingsError
+from broker.errors import SettingsError
 from broker.inference import Model
+from broker.packet_files import Packet, PacketFiles
 from broker.pipeline import Pipeline
 from broker.survey import WANTED
 
@@ -39,47 +38,31 @@ class Embedded:
     left_out: int
 
 
+def outcomes(files: PacketFiles, model: Model) -> Iterator[tuple[Packet, Outcome]]:
+    """Run every packet through the broker's pipeline, a batch at a time, in the order of the files."""
+    pipeline, packets = Pipeline(Deserializer(WANTED), model), iter(files)
+    while batch := list(islice(packets, BATCH)):
+        messages = [Message(packet.value, "files", 0, n) for n, packet in enumerate(batch)]
+        yield from zip(batch, pipeline(messages), strict=True)
+
+
 def embed_files(paths: Sequence[Path], model: Model) -> Embedded:
-    """Embed every alert of files and folders.
+    """Embed every alert of files, archives and folders.
 
     Raises
     ------
     SettingsError
         A path is not there, or no alert has an embedding.
     """
-    pipeline, packets = Pipeline(Deserializer(WANTED), model), _packets(_files(paths))
+    files = PacketFiles.find(paths)
     found: dict[int, tuple[str, Float32Array]] = {}
     seen = 0
-    while batch := list(islice(packets, BATCH)):
-        seen += len(batch)
-        for outcome in pipeline([Message(value, "files", 0, n) for n, value in enumerate(batch)]):
-            if isinstance(outcome, Enriched) and outcome.enrichment.embedding is not None:
-                found.setdefault(outcome.alert.alert_id, (outcome.alert.key, outcome.enrichment.embedding))
+    for _, outcome in outcomes(files, model):
+        seen += 1
+        if isinstance(outcome, Enriched) and outcome.enrichment.embedding is not None:
+            found.setdefault(outcome.alert.alert_id, (outcome.alert.key, outcome.enrichment.embedding))
+    seen += len(files.skipped)
     if not found:
         raise SettingsError(f"none of {seen} messages is an alert with an embedding: give other files")
     rows = list(found.values())
     return Embedded(list(found), [key for key, _ in rows], np.stack([e for _, e in rows]), seen - len(rows))
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise SettingsError(f"{path} does not exist: give alert files, or folders that hold *.avro files")
-        found += sorted(path.rglob("*.avro")) if path.is_dir() else [path]
-    if not found:
-        raise SettingsError("no *.avro file below the folders given: name files, or another folder")
-    return found
-
-
-def _packets(paths: Sequence[Path]) -> Iterator[bytes]:
-    for path in paths:
-        content = path.read_bytes()
-        if not content.startswith(CONTAINER_MAGIC):
-            yield content
-            continue
-        try:
-            parts = split_container(content)
-        except AlertError:
-            parts = [content]  # the pipeline rejects it, and it is counted
-        yield from parts

@@ -13,7 +13,7 @@ from torch.nn import functional
 from broker.alert import SURVEYS
 from encoder.augment import Views, as_served
 from encoder.boxes import Boxes, Laid, split_by_object
-from encoder.config import HeadsConfig, NetworkConfig, PretrainConfig
+from encoder.config import HeadsConfig, NetworkConfig, PretrainConfig, Recipe
 from encoder.heads import Head
 from encoder.model import AlertModel
 
@@ -107,7 +107,7 @@ class Seen:
     held_out: Described
 
 
-def held_out_objects(config: PretrainConfig, object_id: NDArray[np.str_]) -> NDArray[np.bool_]:
+def held_out_objects(config: Recipe, object_id: NDArray[np.str_]) -> NDArray[np.bool_]:
     """Rows of objects that neither pretraining nor heads are trained on, shape (n,)."""
     return split_by_object(object_id, config.held_out, config.split_seed)
 

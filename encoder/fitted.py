@@ -14,13 +14,14 @@ from broker.alert import SURVEYS
 from broker.errors import SettingsError
 from broker.photometry import magnitude
 from encoder import evaluate
-from encoder.config import HeadsConfig, NetworkConfig
+from encoder.alert_task import new_moco
+from encoder.config import HeadsConfig, NetworkConfig, PretrainConfig
 from encoder.export import Provenance
 from encoder.fit import UNUSUAL, Labelled, Parts, fit_heads, look, split
 from encoder.heads import FLUX_SOFTENING
 from encoder.model import AlertModel
 from encoder.report import Examination, Report
-from encoder.train import Run, new_moco
+from encoder.train import Run
 
 MODEL = "model.pt"
 METRICS = "metrics.json"
@@ -47,7 +48,7 @@ class Fitted:
     report: Report
 
 
-def fit(run: Run, alerts: Labelled, classes: tuple[str, ...], config: HeadsConfig) -> Fitted:
+def fit(run: Run[PretrainConfig], alerts: Labelled, classes: tuple[str, ...], config: HeadsConfig) -> Fitted:
     """Fit heads on a pretrained encoder and measure them on objects neither was trained on.
 
     Parameters
@@ -90,7 +91,7 @@ def _model(
     return model
 
 
-def _provenance(run: Run, parts: Parts, classes: tuple[str, ...]) -> Provenance:
+def _provenance(run: Run[PretrainConfig], parts: Parts, classes: tuple[str, ...]) -> Provenance:
     seen = torch.cat([parts.train.boxes.survey, parts.validation.boxes.survey])
     by_survey = ", ".join(f"{int((seen == index).sum())} {one.value}" for index, one in enumerate(SURVEYS))
     return Provenance(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -21,20 +21,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Generator, Tensor
 
 from broker.errors import SettingsError
-from encoder.augment import Views, as_served
-from encoder.boxes import Boxes, Laid
-from encoder.config import PretrainConfig
+from encoder.config import Recipe
 from encoder.curves import draw_curves
 from encoder.losses import knn_score, rank_me
-from encoder.moco import MoCo, measure
-from encoder.repeats import Repeats
+from encoder.moco import Batch, MoCo
 
 CHECKPOINT = "last.pt"
 LOG = "log.json"
 CURVES = "curves.png"
 
-WATCHED = 2048
-"""Objects on which rank and neighbours are watched, by one alert each."""
+Configured = TypeVar("Configured", bound=Recipe)
 
 COLLAPSED = 4.0
 """Effective rank under which the representation says next to nothing."""
@@ -44,17 +40,62 @@ class TrainError(SettingsError):
     """A run that cannot start or go on; the text says what to do."""
 
 
+class Watched(NamedTuple):
+    """Some objects without any view, by which a run is watched.
+
+    Attributes
+    ----------
+    raw, embedding : Tensor, shape (n, d)
+        Before and after it is brought to unit length.
+    label : Tensor of int64, shape (n,)
+        -1 where unknown; never trained on.
+    """
+
+    raw: Tensor
+    embedding: Tensor
+    label: Tensor
+
+
+class Task(Protocol[Configured]):
+    """What is learned from: alerts, or images of galaxies.
+
+    Attributes
+    ----------
+    config : Recipe
+    objects : int
+        Different objects among the rows.
+    """
+
+    config: Configured
+    objects: int
+
+    def __len__(self) -> int:
+        """Rows of the training set."""
+
+    def digest(self) -> str:
+        """Tell the training set from others."""
+
+    def new_moco(self) -> MoCo:
+        """Build the network with the weights of the recipe's seed."""
+
+    def batch(self, rows: Tensor, generator: Generator) -> Batch:
+        """Draw two views of some rows."""
+
+    def watch(self, moco: MoCo) -> Watched:
+        """Embed some objects."""
+
+
 @dataclass
-class Run:
+class Run(Generic[Configured]):
     """Where a run stands.
 
     Attributes
     ----------
-    config : PretrainConfig
+    config : Recipe
     moco : MoCo
     optimizer : torch.optim.Optimizer
     data : str
-        Digest of the alerts it learns from.
+        Digest of the set it learns from.
     step : int
         Steps done.
     history : list of dict
@@ -65,7 +106,7 @@ class Run:
         Time spent, over every resumption.
     """
 
-    config: PretrainConfig
+    config: Configured
     moco: MoCo
     optimizer: torch.optim.Optimizer
     data: str
@@ -75,24 +116,18 @@ class Run:
     seconds: float = 0.0
 
 
-def pretrain(
-    config: PretrainConfig,
-    boxes: Boxes,
-    labels: Tensor,
+def train(
+    task: Task[Configured],
     output: Path,
     *,
     max_minutes: float | None = None,
     console: Console | None = None,
-) -> Run:
+) -> Run[Configured]:
     """Pretrain without labels, or go on with the run found in ``output``.
 
     Parameters
     ----------
-    config : PretrainConfig
-    boxes : Boxes
-        The training set.
-    labels : Tensor of int64, shape (n,)
-        Only watched (nearest-neighbour score), never trained on; -1 where unknown.
+    task : Task
     output : Path
         Folder of checkpoint, log and curves.
     max_minutes : float, optional
@@ -109,28 +144,21 @@ def pretrain(
     TrainError
         The set is too small for the queue or a batch, or ``output`` holds another run.
     """
-    _check_sizes(config, len(boxes), len(torch.unique(boxes.sky_object)))
+    config = task.config
+    _check_sizes(config, len(task), task.objects)
     output.mkdir(parents=True, exist_ok=True)
-    measured = measure(boxes, config.network.size)
-    run = _resume(config, boxes, output / CHECKPOINT) or _start(config, boxes, measured)
-    views, repeats = Views(config.views, config.network.size), Repeats(boxes.sky_object)
-    watched = repeats.one_each(WATCHED)
-    steps_per_epoch = len(boxes) // config.batch_size
+    run = _resume(task, output / CHECKPOINT) or _start(task)
+    steps_per_epoch = len(task) // config.batch_size
     total = config.epochs * steps_per_epoch
     started, saved = time.monotonic() - run.seconds, time.monotonic()
     with _progress(console, run.step, total) as advance:
         while run.step < total:
-            epoch, place = divmod(run.step, steps_per_epoch)
-            rows = _order(config.seed, epoch, len(boxes))[place * config.batch_size :][: config.batch_size]
-            generator = Generator().manual_seed(_seed(config.seed, "step", run.step))
-            others = repeats.another(rows, generator) if config.views.other_visits else rows
-            query, key = views(boxes[rows], generator), views(boxes[others], generator)
-            parts = _train_step(run, (query, key, measured[rows], boxes.sky_object[rows]), total)
+            parts = _train_step(run, _batch(task, run.step, steps_per_epoch), total)
             for name, value in parts.items():
                 run.sums[name] = run.sums.get(name, 0.0) + value
             run.seconds = time.monotonic() - started
             if run.step % steps_per_epoch == 0:
-                run.history.append(_epoch_entry(run, boxes[watched], labels[watched], steps_per_epoch, total))
+                run.history.append(_epoch_entry(run, task.watch(run.moco), steps_per_epoch, total))
                 _report(run, output, console)
                 run.sums = {}
             out_of_time = max_minutes is not None and run.seconds > 60 * max_minutes
@@ -143,12 +171,19 @@ def pretrain(
     return run
 
 
-def _train_step(run: Run, batch: tuple[Laid, Laid, Tensor, Tensor], total: int) -> dict[str, float]:
+def _batch(task: Task[Configured], step: int, steps_per_epoch: int) -> Batch:
+    epoch, place = divmod(step, steps_per_epoch)
+    config = task.config
+    rows = _order(config.seed, epoch, len(task))[place * config.batch_size :][: config.batch_size]
+    return task.batch(rows, Generator().manual_seed(_seed(config.seed, "step", step)))
+
+
+def _train_step(run: Run[Configured], batch: Batch, total: int) -> dict[str, float]:
     config = run.config
     rate = learning_rate(config, run.step / total)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    parts = run.moco(*batch)
+    parts = run.moco(batch)
     run.optimizer.zero_grad(set_to_none=True)
     parts["loss"].backward()
     run.optimizer.step()
@@ -162,7 +197,7 @@ def _train_step(run: Run, batch: tuple[Laid, Laid, Tensor, Tensor], total: int) 
     return values
 
 
-def learning_rate(config: PretrainConfig, progress: float) -> float:
+def learning_rate(config: Recipe, progress: float) -> float:
     """Learning rate after a share ``progress`` of the run: a linear rise, then half a cosine to zero."""
     if progress < config.warmup:
         return config.learning_rate * (progress / config.warmup + 1e-3)
@@ -184,11 +219,11 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=Generator().manual_seed(_seed(seed, "epoch", epoch)))
 
 
-def _check_sizes(config: PretrainConfig, alerts: int, objects: int) -> None:
-    if alerts < config.batch_size:
+def _check_sizes(config: Recipe, rows: int, objects: int) -> None:
+    if rows < config.batch_size:
         raise TrainError(
-            f"{alerts} alerts make no batch of {config.batch_size}: simulate more, or give a --config with a "
-            f'smaller one: {{"batch_size": {max(2, alerts // 4)}, "queue": {max(1, objects // 4)}}}'
+            f"{rows} rows make no batch of {config.batch_size}: simulate or ingest more, or give a --config with a "
+            f'smaller one: {{"batch_size": {max(2, rows // 4)}, "queue": {max(1, objects // 4)}}}'
         )
     if config.queue > objects // 4:
         raise TrainError(
@@ -197,14 +232,7 @@ def _check_sizes(config: PretrainConfig, alerts: int, objects: int) -> None:
         )
 
 
-def new_moco(config: PretrainConfig) -> MoCo:
-    """Build the network with the weights of the configuration's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return MoCo(config)
-
-
-def _optimizer(config: PretrainConfig, moco: MoCo) -> torch.optim.Optimizer:
+def _optimizer(config: Recipe, moco: MoCo) -> torch.optim.Optimizer:
     trained = [parameter for parameter in moco.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(
         [
@@ -215,13 +243,12 @@ def _optimizer(config: PretrainConfig, moco: MoCo) -> torch.optim.Optimizer:
     )
 
 
-def _start(config: PretrainConfig, boxes: Boxes, measured: Tensor) -> Run:
-    moco = new_moco(config)
-    moco.fit_targets(measured, boxes)
-    return Run(config, moco, _optimizer(config, moco), boxes.digest())
+def _start(task: Task[Configured]) -> Run[Configured]:
+    moco = task.new_moco()
+    return Run(task.config, moco, _optimizer(task.config, moco), task.digest())
 
 
-def save_checkpoint(run: Run, path: Path) -> None:
+def save_checkpoint(run: Run[Configured], path: Path) -> None:
     """Write where a run stands; a reader finds the old checkpoint or the new one, whole."""
     content = {
         "config": run.config.model_dump_json(),
@@ -238,24 +265,34 @@ def save_checkpoint(run: Run, path: Path) -> None:
     partial.replace(path)
 
 
-def load_checkpoint(path: Path) -> Run:
+def read_checkpoint(
+    path: Path, recipe: type[Configured], build: Callable[[Configured], MoCo]
+) -> Run[Configured]:
     """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    recipe : type of Recipe
+        Of the task it was made for.
+    build : callable
+        From a recipe to the network.
 
     Raises
     ------
     TrainError
-        The file is missing, or is no checkpoint of `pretrain`.
+        The file is missing, or is no checkpoint of such a task.
     """
     try:
         content: Mapping[str, Any] = torch.load(path, weights_only=True)
-        config = PretrainConfig.model_validate_json(content["config"])
+        config = recipe.model_validate_json(content["config"])
     except FileNotFoundError as error:
         raise TrainError(f"no checkpoint at {path}: run `encoder pretrain` first") from error
     except (RuntimeError, KeyError, EOFError, OSError, ValueError, UnpicklingError) as error:
         raise TrainError(
             f"{path} is no checkpoint of `encoder pretrain`: {str(error).splitlines()[0]}"
         ) from error
-    moco = new_moco(config)
+    moco = build(config)
     moco.load_state_dict(content["moco"])
     optimizer = _optimizer(config, moco)
     optimizer.load_state_dict(content["optimizer"])
@@ -263,13 +300,13 @@ def load_checkpoint(path: Path) -> Run:
     return Run(config, moco, optimizer, *rest)
 
 
-def _resume(config: PretrainConfig, boxes: Boxes, path: Path) -> Run | None:
+def _resume(task: Task[Configured], path: Path) -> Run[Configured] | None:
     if not path.exists():
         return None
-    run = load_checkpoint(path)
+    run = read_checkpoint(path, type(task.config), lambda _: task.new_moco())
     for what, made, now in (
-        ("another configuration", run.config.digest(), config.digest()),
-        ("other alerts", run.data, boxes.digest()),
+        ("another configuration", run.config.digest(), task.config.digest()),
+        ("other data", run.data, task.digest()),
     ):
         if made != now:
             raise TrainError(
@@ -278,31 +315,18 @@ def _resume(config: PretrainConfig, boxes: Boxes, path: Path) -> Run | None:
     return run
 
 
-def _epoch_entry(run: Run, boxes: Boxes, labels: Tensor, steps: int, total: int) -> dict[str, float]:
-    raw, embedding = embed(run.moco, boxes)
+def _epoch_entry(run: Run[Configured], watched: Watched, steps: int, total: int) -> dict[str, float]:
     return {
         "epoch": float(len(run.history) + 1),
         **{name: value / steps for name, value in run.sums.items()},
-        "rank_me": rank_me(raw),
-        "knn": knn_score(embedding, labels),
+        "rank_me": rank_me(watched.raw),
+        "knn": knn_score(watched.embedding, watched.label),
         "learning_rate": learning_rate(run.config, run.step / total),
         "seconds": run.seconds,
     }
 
 
-@torch.no_grad()
-def embed(moco: MoCo, boxes: Boxes, chunk: int = 256) -> tuple[Tensor, Tensor]:
-    """Embeddings (n, d) of alerts as served, before and after they are brought to unit length."""
-    found = []
-    for start in range(0, len(boxes), chunk):
-        stamps, mask, noise, _, band, _ = as_served(
-            boxes[slice(start, start + chunk)], moco.config.network.size
-        ).network_inputs()
-        found.append(moco.base_encoder(stamps, mask, noise, band))
-    return torch.cat([one.raw for one in found]), torch.cat([one.embedding for one in found])
-
-
-def _report(run: Run, output: Path, console: Console | None) -> None:
+def _report(run: Run[Configured], output: Path, console: Console | None) -> None:
     partial = output / f".{LOG}.{os.getpid()}.partial"
     partial.write_text(json.dumps({"config": run.config.model_dump(), "history": run.history}, indent=1))
     partial.replace(output / LOG)
@@ -317,7 +341,7 @@ def _report(run: Run, output: Path, console: Console | None) -> None:
 @contextmanager
 def _progress(
     console: Console | None, done: int, total: int
-) -> Iterator[Callable[[Run, Mapping[str, float]], None]]:
+) -> Iterator[Callable[[Run[Any], Mapping[str, float]], None]]:
     columns = (
         TextColumn("pretrain"),
         BarColumn(bar_width=20),
@@ -328,7 +352,7 @@ def _progress(
     with Progress(*columns, console=console, disable=console is None) as bar:
         task = bar.add_task("pretrain", total=total, completed=done, state="")
 
-        def advance(run: Run, parts: Mapping[str, float]) -> None:
+        def advance(run: Run[Any], parts: Mapping[str, float]) -> None:
             last = run.history[-1] if run.history else {}
             state = (
                 f"loss {parts['loss']:.3f}  kNN {last.get('knn', math.nan):.3f}  "

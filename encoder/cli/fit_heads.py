@@ -8,12 +8,12 @@ import torch
 import typer
 from rich.table import Table
 
+from encoder.alert_task import load_checkpoint
 from encoder.cli.labelled import load_labelled
 from encoder.cli.options import Data, Output, Threads, command, console
 from encoder.config import HeadsConfig
 from encoder.fitted import fit, save_fitted
 from encoder.report import Report
-from encoder.train import load_checkpoint
 
 app = command()
 

@@ -2,21 +2,27 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
 from broker.errors import SettingsError
+from encoder.alert_task import pretrain as pretrain_alerts
 from encoder.cli.labelled import load_labelled
 from encoder.cli.options import Data, Output, Threads, command, console
-from encoder.config import PretrainConfig
+from encoder.config import PretrainConfig, Recipe
 from encoder.fit import held_out_objects
-from encoder.train import CHECKPOINT
-from encoder.train import pretrain as run_pretraining
+from encoder.images.archive import is_image_set, load_images
+from encoder.images.config import ImagePretrainConfig
+from encoder.images.task import pretrain_images
+from encoder.train import CHECKPOINT, Run
 
 app = command()
+
+Kind = TypeVar("Kind", bound=Recipe)
 
 
 def _show_recipe(*, wanted: bool) -> None:
@@ -25,8 +31,15 @@ def _show_recipe(*, wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_image_recipe(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(ImagePretrainConfig().model_dump_json(indent=2))
+        raise typer.Exit
+
+
 @app.command(
     epilog="Examples: `encoder pretrain --data shards --output runs/pretrain --max-minutes 15`, "
+    "`encoder pretrain --data galaxies.hdf5 --output runs/galaxies`, "
     "`encoder pretrain --show-recipe > recipe.json`, which `--config recipe.json` takes when edited"
 )
 def pretrain(
@@ -46,28 +59,60 @@ def pretrain(
             "--show-recipe",
             callback=_show_recipe,
             is_eager=True,
-            help="Print every field of the recipe, and end.",
+            help="Print every field of the recipe for alerts, and end.",
+        ),
+    ] = False,
+    show_image_recipe: Annotated[  # noqa: ARG001 - answered before
+        bool,
+        typer.Option(
+            "--show-image-recipe",
+            callback=_show_image_recipe,
+            is_eager=True,
+            help="The same for images of galaxies.",
         ),
     ] = False,
 ) -> None:
-    """Pretrain the encoder without labels, or go on with the run found in the output folder."""
+    """Pretrain the encoder without labels, or go on with the run found in the output folder.
+
+    Shards of alerts train the broker's encoder; a set of images (see `encoder ingest`) one for such images.
+    """
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    recipe = _recipe(config)
+    run = (_on_images if is_image_set(data) else _on_alerts)(data, output, config, max_minutes, console)
+    next_step = "" if is_image_set(data) else _next_step(data, output)
+    console.print(f"{run.step} steps in {run.seconds / 60:.1f} minutes. {next_step}")
+
+
+def _next_step(data: Path, output: Path) -> str:
+    return f"Next: encoder fit-heads --data {data} --checkpoint {output / CHECKPOINT} --output runs/heads"
+
+
+def _on_alerts(
+    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console
+) -> Run[Any]:
+    recipe = _recipe(config, PretrainConfig)
     alerts, _ = load_labelled(data)
     seen = alerts.take(~held_out_objects(recipe, alerts.object_id))
-    console.print(f"{len(seen)} of {len(alerts)} alerts; the others are held out")
-    run = run_pretraining(recipe, seen.boxes, seen.label, output, max_minutes=max_minutes, console=console)
-    console.print(
-        f"{run.step} steps in {run.seconds / 60:.1f} minutes. "
-        f"Next: encoder fit-heads --data {data} --checkpoint {output / CHECKPOINT} --output runs/heads"
-    )
+    out.print(f"{len(seen)} of {len(alerts)} alerts; the others are held out")
+    return pretrain_alerts(recipe, seen.boxes, seen.label, output, max_minutes=max_minutes, console=out)
 
 
-def _recipe(path: Path | None) -> PretrainConfig:
+def _on_images(
+    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console
+) -> Run[Any]:
+    images = load_images(data)
+    shape = {"kind": images.kind, "bands": images.images.shape[1]}
+    recipe = _recipe(config, ImagePretrainConfig)
+    recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})
+    seen = images.take(~held_out_objects(recipe, images.object_id.astype(str)))
+    out.print(f"{len(seen)} of {len(images)} images; the others are held out")
+    return pretrain_images(recipe, seen, output, max_minutes=max_minutes, console=out)
+
+
+def _recipe(path: Path | None, kind: type[Kind]) -> Kind:
     if path is None:
-        return PretrainConfig()
+        return kind()
     try:
-        return PretrainConfig.model_validate_json(path.read_text())
+        return kind.model_validate_json(path.read_text())
     except OSError as error:
         raise SettingsError(f"{path} is no recipe: {error}") from error
     except ValidationError as error:

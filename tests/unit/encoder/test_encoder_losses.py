@@ -1,6 +1,7 @@
 """Losses against slow references; and nothing is learned where there is nothing to learn."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from torch.nn import functional
 
 from broker.contract import COMMON_GRID
 from broker.errors import SettingsError
+from encoder.alert_task import TARGETS, new_moco
 from encoder.anomaly import AnomalyScore, k_means, whitening
 from encoder.boxes import Laid
 from encoder.config import NetworkConfig, PretrainConfig
 from encoder.losses import info_nce, knn_score, known_regression, rank_me, spread
-from encoder.moco import MEASURED
-from encoder.train import new_moco
+from encoder.moco import Batch
 
 pytestmark = pytest.mark.train
 
@@ -108,23 +109,50 @@ def noise_only(count, generator):
     )
 
 
-def test_independent_noise_draws_cannot_be_told_apart():
-    """A leak (statistics over the batch, the place in it, the age of the queue) would let the loss fall."""
-    config = PretrainConfig(network=SMALL, batch_size=32, queue=64, spread_weight=0.0, auxiliary_weight=0.0)
-    moco = new_moco(config)
+def contrast_on_noise(config, moco, steps=100):
+    """Mean contrastive loss while a network learns from pairs of independent noise draws."""
     optimizer = torch.optim.AdamW([p for p in moco.parameters() if p.requires_grad], config.learning_rate)
     generator = torch.Generator().manual_seed(0)
     losses = []
-    for step in range(100):
-        measured = torch.full((32, MEASURED), torch.nan)
+    for step in range(steps):
+        unknown = torch.full((32, TARGETS), torch.nan)
         objects = torch.arange(32) + 32 * step
-        parts = moco(noise_only(32, generator), noise_only(32, generator), measured, objects)
+        parts = moco(Batch(noise_only(32, generator), noise_only(32, generator), unknown, objects))
         optimizer.zero_grad()
         parts["loss"].backward()
         optimizer.step()
-        moco.follow(step / 100)
+        moco.follow(step / steps)
         losses.append(float(parts["contrast"]))
-    assert np.mean(losses[20:]) >= 0.95 * math.log(config.queue + 1)
+    return np.mean(losses[20:])
+
+
+def noise_recipe(network, bf16):
+    return PretrainConfig(
+        network=network, batch_size=32, queue=64, spread_weight=0.0, auxiliary_weight=0.0, bf16=bf16
+    )
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    ("network", "steps"), [(SMALL, 100), (NetworkConfig(), 40)], ids=["small", "default"]
+)
+def test_independent_noise_draws_cannot_be_told_apart(network, steps, bf16):
+    """A leak (statistics over the batch, the place in it, the age of the queue) would let the loss fall."""
+    config = noise_recipe(network, bf16)
+    assert contrast_on_noise(config, new_moco(config), steps) >= 0.95 * math.log(config.queue + 1)
+
+
+def test_a_leak_is_found(monkeypatch):
+    """Both views carry the same mark of their row: the loss falls far below the bound."""
+    config, draw = noise_recipe(SMALL, bf16=False), noise_only
+
+    def marked(count, generator):
+        laid = draw(count, generator)
+        marks = torch.randn(count, 3, 1, 1, generator=torch.Generator().manual_seed(int(laid.mask.sum())))
+        return replace(laid, stamps=laid.stamps + 3 * marks)
+
+    monkeypatch.setitem(globals(), "noise_only", marked)
+    assert contrast_on_noise(config, new_moco(config)) < 0.8 * math.log(config.queue + 1)
 
 
 def test_the_queue_holds_the_latest_keys_and_wraps():

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from broker.errors import ConfigurationError
+from encoder.alert_task import load_checkpoint, pretrain
 from encoder.boxes import Boxes
 from encoder.config import NetworkConfig, PretrainConfig, ViewConfig
 from encoder.repeats import Repeats
-from encoder.train import CHECKPOINT, CURVES, LOG, learning_rate, load_checkpoint, pretrain
+from encoder.train import CHECKPOINT, CURVES, LOG, learning_rate
 
 pytestmark = pytest.mark.train
 
@@ -104,7 +105,7 @@ def test_another_configuration_does_not_go_on_with_the_run(boxes, labels, tmp_pa
 
 def test_other_alerts_do_not_go_on_with_the_run(boxes, labels, tmp_path):
     pretrain(CONFIG, boxes, labels, tmp_path, max_minutes=0)
-    with pytest.raises(ConfigurationError, match="other alerts"):
+    with pytest.raises(ConfigurationError, match="other data"):
         pretrain(CONFIG, replace(boxes, band=boxes.band.flip(0)), labels, tmp_path)
 
 

@@ -1,0 +1,148 @@
+"""Images of galaxies as pretraining sees them."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Generator, Tensor
+
+from broker.errors import SettingsError
+from encoder.alert_task import WATCHED, spread_of_known
+from encoder.backbone import Representation
+from encoder.heads import asinh_magnitude
+from encoder.images.archive import ImageSet, Kind
+from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
+from encoder.images.network import ImageEncoder
+from encoder.images.views import Images, ImageViews, as_given
+from encoder.moco import Batch, MoCo
+from encoder.train import Run, Watched, read_checkpoint, train
+
+APERTURES = (0.12, 0.35)
+"""Radii as shares of the side: a galaxy's middle, and most of its light."""
+
+
+class ImageTask:
+    """Learning from images; see `encoder.train.Task`.
+
+    Parameters
+    ----------
+    config : ImagePretrainConfig
+    images : ImageSet
+        The training set; labels are only watched, never trained on.
+    """
+
+    def __init__(self, config: ImagePretrainConfig, images: ImageSet) -> None:
+        found, wanted = (images.kind, images.images.shape[1]), (config.network.kind, config.network.bands)
+        if found != wanted:
+            raise SettingsError(
+                f"the images are {found[0]} of {found[1]} bands, the recipe is for {wanted[0]} of {wanted[1]}: give "
+                f'a --config with {{"network": {{"kind": "{found[0]}", "bands": {found[1]}}}}}'
+            )
+        self.config, self._kind = config, config.network.kind
+        self._images = Images.of(images)
+        self._views = ImageViews(config.views, config.network, images.bands)
+        _, inverse = torch.unique(torch.from_numpy(images.object_id), return_inverse=True)
+        self._sky_object = inverse
+        self.objects = int(inverse.max()) + 1
+        self._label = torch.from_numpy(images.label)
+        self._measured = measure(self._images, config.network)
+        self._mean, self._spread = spread_of_known(self._targets(self._measured, torch.ones(())))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def digest(self) -> str:
+        """Hex SHA-256 of what tells these images, in their order, from others."""
+        told = (self._measured, self._sky_object)
+        return hashlib.sha256(b"".join(one.numpy().tobytes() for one in told)).hexdigest()
+
+    def new_moco(self) -> MoCo:
+        """Build the network with the weights of the recipe's seed."""
+        return new_moco(self.config)
+
+    def batch(self, rows: Tensor, generator: Generator) -> Batch:
+        """Draw two views of each row."""
+        images = self._images[rows]
+        query, key = self._views(images, generator), self._views(images, generator)
+        target = (self._targets(self._measured[rows], query.fading) - self._mean) / self._spread
+        return Batch(query, key, target, self._sky_object[rows])
+
+    def watch(self, moco: MoCo) -> Watched:
+        """Embed the first images as they are."""
+        rows = slice(0, WATCHED)
+        seen = represent(moco.base_encoder, self._images[rows], self.config.network)
+        return Watched(seen.raw, seen.embedding, self._label[rows])
+
+    def _targets(self, measured: Tensor, fading: Tensor) -> Tensor:
+        bands = self.config.network.bands
+        apertures = measured[:, :-bands].reshape(len(measured), len(APERTURES), bands)
+        photometry = measured[:, -bands:]
+        if self._kind is Kind.FLUX:
+            apertures = torch.asinh(apertures * (fading[:, None] if fading.ndim else fading))
+        magnitude = asinh_magnitude(photometry * fading)
+        return torch.cat([apertures.flatten(1), magnitude, magnitude[:, :-1] - magnitude[:, 1:]], dim=1)
+
+
+def measure(images: Images, network: ImageNetworkConfig, chunk: int = 512) -> Tensor:
+    """Measure what the side task regresses, on images without dust: free labels.
+
+    Returns
+    -------
+    Tensor, shape (n, 3 bands)
+        Light within each aperture, in units of the noise of its pixels or display values a pixel; photometry
+        without dust.
+    """
+    axis = torch.arange(network.size, dtype=torch.float32) - (network.size - 1) / 2
+    radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
+    parts = []
+    for start in range(0, len(images), chunk):
+        some = images[slice(start, start + chunk)]
+        laid = as_given(some, network)
+        columns = []
+        for share in APERTURES:
+            inside = (radius <= share * network.size).float()
+            scatter = laid.noise * inside.sum().sqrt() if network.kind is Kind.FLUX else inside.sum()
+            light = (laid.pixels * inside).sum((2, 3)) / scatter
+            columns.append(torch.where(laid.noise > 0, light, torch.full((), torch.nan)))
+        columns.append(some.photometry * 10 ** (0.4 * some.dust))
+        parts.append(torch.cat(columns, 1))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def represent(
+    encoder: torch.nn.Module, images: Images, network: ImageNetworkConfig, chunk: int = 256
+) -> Representation:
+    """Represent images as they are."""
+    found = []
+    for start in range(0, len(images), chunk):
+        laid = as_given(images[slice(start, start + chunk)], network)
+        found.append(encoder(laid.pixels, laid.noise))
+    return Representation(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def new_moco(config: ImagePretrainConfig) -> MoCo:
+    """Build the network for images with the weights of the recipe's seed."""
+    bands = config.network.bands
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = ImageEncoder(config.network)
+        return MoCo(config, encoder, encoder.context_size, len(APERTURES) * bands + 2 * bands - 1)
+
+
+def pretrain_images(
+    config: ImagePretrainConfig,
+    images: ImageSet,
+    output: Path,
+    *,
+    max_minutes: float | None = None,
+    console: Console | None = None,
+) -> Run[ImagePretrainConfig]:
+    """Pretrain on images without labels, or go on with the run found in ``output``; see `encoder.train.train`."""
+    return train(ImageTask(config, images), output, max_minutes=max_minutes, console=console)
+
+
+def load_image_checkpoint(path: Path) -> Run[ImagePretrainConfig]:
+    """Read a checkpoint of `pretrain_images`; see `encoder.train.read_checkpoint`."""
+    return read_checkpoint(path, ImagePretrainConfig, new_moco)
