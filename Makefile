@@ -64,13 +64,13 @@ schemas: $(DEV)/.ready ## Derive the bundled schemas again from the published pa
 	$(BIN)/python tools/derive_schemas.py
 
 lock: ## Pin the requirements again (needs uv)
-	for name in dev train plot broker; do \
+	for name in dev train fit plot broker; do \
 	  uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	    --universal --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt \
 	    $$([ $$name = dev ] || echo -c requirements/dev.txt); done
 
 wheels: $(DEV)/.ready ## Resolve the pinned wheels for every declared Python
-	for version in 3.11 3.12 3.13; do for name in broker plot train; do \
+	for version in 3.11 3.12 3.13; do for name in broker plot fit train; do \
 	  $(BIN)/pip install --quiet --dry-run --no-deps --ignore-installed --only-binary=:all: --python-version $$version \
 	    --target build/wheels -r requirements/$$name.txt && echo "$$version $$name: every wheel is there"; done; done
 

@@ -1,7 +1,7 @@
 """Embeddings of alert files, by the broker's own pipeline: the numbers it publishes."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -38,31 +38,36 @@ class Embedded:
     left_out: int
 
 
-def outcomes(files: PacketFiles, model: Model) -> Iterator[tuple[Packet, Outcome]]:
+def outcomes(packets: Iterable[Packet], model: Model) -> Iterator[tuple[Packet, Outcome]]:
     """Run every packet through the broker's pipeline, a batch at a time, in the order of the files."""
-    pipeline, packets = Pipeline(Deserializer(WANTED), model), iter(files)
-    while batch := list(islice(packets, BATCH)):
+    pipeline, waiting = Pipeline(Deserializer(WANTED), model), iter(packets)
+    while batch := list(islice(waiting, BATCH)):
         messages = [Message(packet.value, "files", 0, n) for n, packet in enumerate(batch)]
         yield from zip(batch, pipeline(messages), strict=True)
 
 
 def embed_files(paths: Sequence[Path], model: Model) -> Embedded:
-    """Embed every alert of files, archives and folders.
+    """Embed every alert of files, archives and folders; see `embed_packets`."""
+    files = PacketFiles.find(paths)
+    embedded = embed_packets(files, model)
+    return replace(embedded, left_out=embedded.left_out + len(files.skipped))
+
+
+def embed_packets(packets: Iterable[Packet], model: Model) -> Embedded:
+    """Embed every alert.
 
     Raises
     ------
     SettingsError
-        A path is not there, or no alert has an embedding.
+        No alert has an embedding.
     """
-    files = PacketFiles.find(paths)
     found: dict[int, tuple[str, Float32Array]] = {}
     seen = 0
-    for _, outcome in outcomes(files, model):
+    for _, outcome in outcomes(packets, model):
         seen += 1
         if isinstance(outcome, Enriched) and outcome.enrichment.embedding is not None:
             found.setdefault(outcome.alert.alert_id, (outcome.alert.key, outcome.enrichment.embedding))
-    seen += len(files.skipped)
     if not found:
-        raise SettingsError(f"none of {seen} messages is an alert with an embedding: give other files")
+        raise SettingsError(f"none of {seen} messages is an alert with an embedding: give other alerts")
     rows = list(found.values())
     return Embedded(list(found), [key for key, _ in rows], np.stack([e for _, e in rows]), seen - len(rows))

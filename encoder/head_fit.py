@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from broker.errors import SettingsError
 
 Kind: TypeAlias = Literal["classification", "regression"]
+Weighting: TypeAlias = Literal["balanced", "none"]
 Floats: TypeAlias = NDArray[np.float64]
 
 FOLDS = 5
@@ -49,12 +50,22 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Cross-validated score with its 95 % interval, and the held-out prediction of each alert."""
+    """Cross-validated score with its 95 % interval, and the held-out predictions.
+
+    Attributes
+    ----------
+    score, low, high : float
+    unseen : ndarray, shape (n,)
+        Prediction of each alert by a head that has not seen its object.
+    probability : Floats, shape (n, classes), or None
+        Of the classes in their order; None of a regression.
+    """
 
     score: float
     low: float
     high: float
     unseen: NDArray[Any]
+    probability: Floats | None
 
 
 def kind_of(labels: list[str]) -> Kind:
@@ -107,8 +118,13 @@ def folds(
     yield from cut.split(np.zeros((len(truth), 1)), truth, groups)
 
 
-def fit(x: NDArray[Any], truth: NDArray[Any], groups: NDArray[Any], kind: Kind) -> Linear:
-    """Fit on every row; the regularisation is chosen by cross-validation grouped by object."""
+def fit(
+    x: NDArray[Any], truth: NDArray[Any], groups: NDArray[Any], kind: Kind, weighting: Weighting = "balanced"
+) -> Linear:
+    """Fit on every row; the regularisation is chosen by cross-validation grouped by object.
+
+    With a ``weighting`` of ``balanced`` every class counts alike, however rare; with ``none`` every alert.
+    """
     cuts = [
         pair
         for pair in folds(truth, groups, kind, seed=1)
@@ -116,15 +132,17 @@ def fit(x: NDArray[Any], truth: NDArray[Any], groups: NDArray[Any], kind: Kind) 
     ]
     scores = [
         sum(
-            _score(truth[test], predict(_linear(x[train], truth[train], kind, c), x[test]), kind)
+            score(truth[test], predict(_linear(x[train], truth[train], kind, c, weighting), x[test]), kind)
             for train, test in cuts
         )
         for c in STRENGTHS
     ]
-    return _linear(x, truth, kind, STRENGTHS[int(np.argmax(scores))])
+    return _linear(x, truth, kind, STRENGTHS[int(np.argmax(scores))], weighting)
 
 
-def _linear(x: NDArray[Any], truth: NDArray[Any], kind: Kind, strength: float) -> Linear:
+def _linear(
+    x: NDArray[Any], truth: NDArray[Any], kind: Kind, strength: float, weighting: Weighting = "balanced"
+) -> Linear:
     centre, width = x.mean(axis=0, dtype=float), x.std(axis=0, dtype=float)
     width[width == 0] = 1.0
     scaled = (x - centre) / width
@@ -133,7 +151,9 @@ def _linear(x: NDArray[Any], truth: NDArray[Any], kind: Kind, strength: float) -
         ridge = Ridge(alpha=1 / strength).fit(scaled, truth)
         coefficients, intercept, labels = ridge.coef_[None], np.array([ridge.intercept_]), ("value",)
     else:
-        model = LogisticRegression(C=strength, max_iter=5000, class_weight="balanced").fit(scaled, truth)
+        model = LogisticRegression(
+            C=strength, max_iter=5000, class_weight="balanced" if weighting == "balanced" else None
+        ).fit(scaled, truth)
         coefficients, intercept = model.coef_, model.intercept_
         labels = tuple(map(str, model.classes_))
         if len(labels) == 2:  # noqa: PLR2004 -- a sigmoid is the softmax of (0, z)
@@ -149,13 +169,42 @@ def predict(linear: Linear, x: NDArray[Any]) -> NDArray[Any]:
     return values[:, 0] if linear.kind == "regression" else np.array(linear.labels)[values.argmax(axis=1)]
 
 
+def probabilities(linear: Linear, x: NDArray[Any]) -> Floats:
+    """Softmax (n, classes) of each row."""
+    values = x @ linear.weight + linear.bias
+    values = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(values / values.sum(axis=1, keepdims=True), np.float64)
+
+
+def cross_validated(
+    x: NDArray[Any],
+    truth: NDArray[Any],
+    groups: NDArray[Any],
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    kind: Kind,
+    weighting: Weighting,
+) -> tuple[NDArray[Any], Floats | None]:
+    """Predictions, and probabilities of classes, of rows that were not fitted on."""
+    linear = fit(x[train], truth[train], groups[train], kind, weighting)
+    return predict(linear, x[test]), None if kind == "regression" else probabilities(linear, x[test])
+
+
 def measure(
-    x: NDArray[Any], truth: NDArray[Any], groups: NDArray[Any], kind: Kind, seed: int = 0
+    x: NDArray[Any],
+    truth: NDArray[Any],
+    groups: NDArray[Any],
+    kind: Kind,
+    weighting: Weighting = "balanced",
+    seed: int = 0,
 ) -> Measured:
     """Score of objects that were not fitted on; the interval draws objects, not alerts."""
     unseen = np.empty_like(truth)
+    probability = None if kind == "regression" else np.zeros((len(truth), len(np.unique(truth))))
     for train, test in folds(truth, groups, kind, seed):
-        unseen[test] = predict(fit(x[train], truth[train], groups[train], kind), x[test])
+        unseen[test], found = cross_validated(x, truth, groups, train, test, kind, weighting)
+        if probability is not None and found is not None:
+            probability[test] = found
     random = np.random.default_rng(seed)
     names, of = np.unique(groups, return_inverse=True)
     rows = [np.flatnonzero(of == n) for n in range(len(names))]
@@ -163,12 +212,13 @@ def measure(
     for _ in range(DRAWS):
         chosen = np.concatenate([rows[n] for n in random.integers(0, len(rows), len(rows))])
         if kind == "regression" or set(truth[chosen]) == set(truth):
-            drawn.append(_score(truth[chosen], unseen[chosen], kind))
+            drawn.append(score(truth[chosen], unseen[chosen], kind))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Measured(_score(truth, unseen, kind), float(low), float(high), unseen)
+    return Measured(score(truth, unseen, kind), float(low), float(high), unseen, probability)
 
 
-def _score(truth: NDArray[Any], found: NDArray[Any], kind: Kind) -> float:
+def score(truth: NDArray[Any], found: NDArray[Any], kind: Kind) -> float:
+    """Score of predictions; see `DEFINITION`."""
     if kind == "regression":
         return float(r2_score(truth, found))
     return float(np.mean([(found[truth == name] == name).mean() for name in np.unique(truth)]))

@@ -10,8 +10,8 @@ FEWEST, MOST = 20, 20_000
 INT64 = 2**63
 
 
-def read_labels(path: Path) -> dict[int, str]:
-    """Labels by alert id, from columns ``alert_id`` and ``label``; rows with an empty label are passed over.
+def read_labels(path: Path, id_column: str = "alert_id", label_column: str = "label") -> dict[int, str]:
+    """Labels by alert id, from two columns; rows with an empty label are passed over.
 
     Raises
     ------
@@ -21,23 +21,24 @@ def read_labels(path: Path) -> dict[int, str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, skipinitialspace=True)
-            if not {"alert_id", "label"} <= set(rows.fieldnames or ()):
+            if not {id_column, label_column} <= set(rows.fieldnames or ()):
                 raise SettingsError(
-                    f"{path} begins {','.join(rows.fieldnames or ())[:60]!r}: its first line must name alert_id "
-                    "and label; `encoder fit-head --example` prints one"
+                    f"{path} begins {','.join(rows.fieldnames or ())[:60]!r}: its first line must name {id_column} "
+                    f"and {label_column}; `encoder fit-head --example` prints one, --id-column and --label-column "
+                    "name others"
                 )
-            return _labels(path, rows)
+            return _labels(path, rows, id_column, label_column)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read as CSV in UTF-8 ({error})") from error
 
 
-def _labels(path: Path, rows: "csv.DictReader[str]") -> dict[int, str]:
+def _labels(path: Path, rows: "csv.DictReader[str]", id_column: str, label_column: str) -> dict[int, str]:
     labels: dict[int, str] = {}
     for row in rows:
-        label = (row["label"] or "").strip()
+        label = (row[label_column] or "").strip()
         if not label:
             continue
-        alert_id = _whole(f"{path} line {rows.line_num}", row["alert_id"] or "")
+        alert_id = _whole(f"{path} line {rows.line_num}", row[id_column] or "")
         if labels.setdefault(alert_id, label) != label:
             raise SettingsError(
                 f"{path} line {rows.line_num}: alert {alert_id} is {label!r} here and {labels[alert_id]!r} above: "

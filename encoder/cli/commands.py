@@ -49,7 +49,7 @@ COMMANDS = {
     "apply-head": Entry("Predictions of a head for an archive of alerts."),
     "export": Entry.training("Write one ONNX file and its model card."),
     "ingest": Entry("Bring images of galaxies into the layout that training reads.", "train", ("h5py",)),
-    "embed": Entry("Write the representation of an archive of alerts or images.", "embed", ("pyarrow",)),
+    "embed": Entry("Write the representation of an archive of alerts or images.", "fit", ("pyarrow",)),
     "inspect": Entry("Say what is in a model file."),
 }
 """Module `encoder.cli.<name>` holds each, as ``app``."""

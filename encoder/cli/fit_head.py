@@ -6,24 +6,40 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.table import Table
 
 from broker.errors import SettingsError
 from broker.inference import Model
 from encoder.cli.options import command, console
-from encoder.embedded import Embedded, embed_files
+from encoder.embedded import Embedded, embed_files, embed_packets
 from encoder.head_file import write_head
-from encoder.head_fit import DEFINITION, METRIC, Kind, fit, kind_of, measure, truth_of
+from encoder.head_fit import DEFINITION, METRIC, Kind, Weighting, fit, kind_of, measure, truth_of
+from encoder.head_report import calibration, draw, learning_curve, recalls
 from encoder.labels import EXAMPLE, FEWEST, MOST, read_labels
+from encoder.topic import topic_packets
 
 app = command()
 FEW_OF_A_CLASS, UNBALANCED, LISTED = 20, 10, 5
 
 
-@app.command(epilog="Example: `encoder fit-head --labels my.csv --alerts packets/ --output my_head.onnx`")
+@app.command(
+    epilog="Examples: `encoder fit-head --example > my.csv`, "
+    "`encoder fit-head --labels my.csv --alerts packets/ --output my_head.onnx`, "
+    "`encoder fit-head --labels my.csv --topic alerts --bootstrap-servers HOST:PORT --output my_head.onnx`"
+)
 def fit_head(
     labels: Annotated[Path | None, typer.Option(help="CSV with the columns alert_id and label.")] = None,
     alerts: Annotated[
-        list[Path] | None, typer.Option(help="Alert file, or folder of *.avro; repeatable.")
+        list[Path] | None, typer.Option(help="Alert file, tar archive, or folder of them; repeatable.")
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Or a Kafka topic of alerts, from its beginning to its end.")
+    ] = None,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Of that topic, host:port. Default localhost:9092.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML as broker-consumer takes it: cluster and security of the topic.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="The head, an ONNX file.")] = None,
     model: Annotated[
@@ -33,20 +49,29 @@ def fit_head(
     kind: Annotated[
         str | None, typer.Option(help="classification or regression. Default: by the labels.")
     ] = None,
+    id_column: Annotated[str, typer.Option(help="Column of the labels with the alert's id.")] = "alert_id",
+    label_column: Annotated[str, typer.Option(help="Column of the labels with the label.")] = "label",
+    weighting: Annotated[
+        str, typer.Option(help="balanced: every class counts alike; none: every alert.")
+    ] = "balanced",
     example: Annotated[bool, typer.Option("--example", help="Print a labels file to fill in.")] = False,
 ) -> None:
     """Fit a classifier or regression of your own on the embedding, and measure it on objects it has not seen."""
     if example:
         typer.echo(EXAMPLE, nl=False)
         return
-    if labels is None or not alerts or output is None:
-        raise SettingsError("--labels, --alerts and --output are needed; --example prints a labels file")
+    if labels is None or bool(alerts) == bool(topic) or output is None:
+        raise SettingsError(
+            "--labels, --output, and either --alerts or --topic are needed; --example prints a labels file"
+        )
+    if weighting not in ("balanced", "none"):
+        raise SettingsError(f"--weighting {weighting}: wanted balanced or none")
     if kind not in (None, "classification", "regression"):
         raise SettingsError(f"--kind {kind}: wanted classification or regression")
     encoder = Model.load(model)
-    found = read_labels(labels)
+    found = read_labels(labels, id_column, label_column)
     with console.status("embedding"):
-        embedded = embed_files(alerts, encoder)
+        embedded = _embedded(alerts or [], topic, bootstrap_servers, config, encoder)
     rows = _join(found, embedded)
     words = [found[embedded.alert_id[i]] for i in rows]
     groups = np.array([embedded.object_id[i] for i in rows])
@@ -54,8 +79,10 @@ def fit_head(
     truth, x = truth_of(words, groups, chosen), embedded.embedding[rows]
     _warn(words, groups, chosen)
     with console.status("fitting"):
-        measured = measure(x, truth, groups, chosen)
-        linear = fit(x, truth, groups, chosen)
+        weights: Weighting = "balanced" if weighting == "balanced" else "none"
+        measured = measure(x, truth, groups, chosen, weights)
+        linear = fit(x, truth, groups, chosen, weights)
+        curve = learning_curve(x, truth, groups, chosen, weights)
     contract = write_head(
         output,
         linear,
@@ -72,7 +99,28 @@ def fit_head(
         markup=False,
     )
     console.print(DEFINITION[chosen] + "; in brackets 95 % of bootstrap draws of objects", markup=False)
+    if chosen == "classification":
+        table = Table("class", "recall", "labels")
+        for label, (recall, n) in recalls(truth, measured.unseen).items():
+            table.add_row(label, f"{recall:.3f}", str(n))
+        console.print(table)
+        error = calibration(measured, linear, truth)
+        console.print(f"expected calibration error of its probabilities {error:.3f}", markup=False)
+    else:
+        console.print(f"mean absolute error {np.abs(measured.unseen - truth).mean():.4g}", markup=False)
+    console.print(curve.sentence(METRIC[chosen]), markup=False)
+    picture = output.with_suffix(".png")
+    draw(picture, truth, measured, chosen, curve)
+    console.print(f"{output} and {picture} written", markup=False)
     console.print(f"Next: broker-consumer --topic alerts --head {output}", markup=False)
+
+
+def _embedded(
+    paths: list[Path], topic: str | None, servers: str | None, config: Path | None, encoder: Model
+) -> Embedded:
+    if topic is None:
+        return embed_files(paths, encoder)
+    return embed_packets(topic_packets(topic, servers, config), encoder)
 
 
 def _join(found: dict[int, str], embedded: Embedded) -> list[int]:

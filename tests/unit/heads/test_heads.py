@@ -19,9 +19,12 @@ pytest.importorskip("onnx")
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from typer.testing import CliRunner
 
+from encoder.cli.commands import app
 from encoder.head_file import write_head
-from encoder.head_fit import Measured, _linear, folds, measure
+from encoder.head_fit import Measured, _linear, fit, folds, measure
+from encoder.head_report import LearningCurve, calibration, learning_curve
 from encoder.labels import EXAMPLE, read_labels
 
 RANDOM = np.random.default_rng(0)
@@ -31,7 +34,7 @@ MODEL = Model.load()
 
 
 def written(path: Path, linear, digest=MODEL.contract.weights_digest) -> Path:
-    score = Measured(0.5, 0.4, 0.6, np.zeros(1))
+    score = Measured(0.5, 0.4, 0.6, np.zeros(1), None)
     write_head(path, linear, score, name="mine", encoder_digest=digest, n_labels=90, n_objects=45)
     return path
 
@@ -100,3 +103,101 @@ def test_an_id_a_spreadsheet_destroyed_is_refused_with_why(tmp_path):
 def test_the_example_is_a_labels_file(tmp_path):
     (tmp_path / "my.csv").write_text(EXAMPLE, encoding="utf-8")
     assert len(read_labels(tmp_path / "my.csv")) == 2
+
+
+def test_other_columns_can_be_named_and_those_found_are_said(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text("candid,drb,class\n17,0.9,real\n", encoding="utf-8")
+    assert read_labels(path, "candid", "class") == {17: "real"}
+    with pytest.raises(SettingsError, match=r"begins 'candid,drb,class'.*must name alert_id and label"):
+        read_labels(path)
+
+
+def learnable(count):
+    rng = np.random.default_rng(2)
+    truth = np.where(rng.random(count) < 0.5, "a", "b")
+    return rng.normal(size=(count, 64)) + 0.6 * (truth == "a")[:, None] * np.eye(64)[0], truth
+
+
+def test_the_learning_curve_rises_where_there_is_something_to_learn():
+    x, truth = learnable(400)
+    curve = learning_curve(x, truth, np.arange(400), "classification", "balanced")
+    assert len(curve.labels) == 4
+    assert curve.labels[-1] == 320
+    assert curve.score[-1] > curve.score[0]
+
+
+def test_nothing_is_promised_where_nothing_is_learned():
+    x = learnable(200)[0]
+    truth = np.where(np.arange(200) % 2 == 0, "a", "b")
+    curve = learning_curve(x, truth, np.arange(200), "classification", "none")
+    assert "cannot be told" in curve.sentence("balanced accuracy")
+
+
+def test_too_few_of_a_class_for_a_curve_is_said():
+    x, truth = learnable(60)
+    truth[:] = "a"
+    truth[:6] = "b"
+    curve = learning_curve(x, truth, np.arange(60), "classification", "balanced")
+    assert "so few of the rarest class" in curve.sentence("balanced accuracy")
+
+
+def test_the_gain_of_a_logarithmic_curve_is_exact():
+    labels = np.array([50.0, 100.0, 150.0, 200.0])
+    curve = LearningCurve(labels, 0.3 + 0.1 * np.log(labels), np.full(4, 0.001))
+    gain, error = curve.gain(200)
+    assert gain == pytest.approx(0.1 * np.log(2))
+    assert error < gain
+    assert curve.sentence("R2") == f"Another 200 labels would bring about {gain:+.3f} ± {error:.3f} of R2."
+
+
+def test_probabilities_that_are_right_are_calibrated():
+    x, truth = learnable(600)
+    groups = np.arange(600)
+    found = measure(x, truth, groups, "classification")
+    linear = fit(x, truth, groups, "classification")
+    assert found.probability.sum(1) == pytest.approx(1)
+    assert calibration(found, linear, truth) < 0.12
+    sure = Measured(0, 0, 0, found.unseen, np.eye(2)[(found.unseen == "b").astype(int)])
+    assert calibration(sure, linear, truth) > calibration(found, linear, truth)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_from_labels_to_predictions_by_the_commands(kind, tmp_path):
+    """A head that others fitted in the broker's own form, its picture, and a table of predictions."""
+    names = range(10, 50)
+    for n in names:
+        (tmp_path / f"{n}.avro").write_bytes(ztf_packet(alert_id=n, object_id=f"ZTF{n:011d}"))
+    said = [f"{n},{('odd', 'even')[n % 2 == 0] if kind == 'classification' else n / 7}" for n in names]
+    (tmp_path / "my.csv").write_text(
+        "\n".join(["alert_id,label", *said, "5,odd" if kind == "classification" else "5,1"])
+    )
+    head = tmp_path / "head.onnx"
+    arguments = ["--labels", f"{tmp_path}/my.csv", "--alerts", str(tmp_path), "--output", str(head)]
+    result = CliRunner().invoke(app, ["fit-head", *arguments], catch_exceptions=False)
+    text = " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert "40 labels with their alert; 1 labels without an alert (5)" in text
+    assert ("recall" in text) == (kind == "classification")
+    assert ("mean absolute error" in text) == (kind == "regression")
+    assert head.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    table = tmp_path / "predictions.csv"
+    arguments = ["--head", str(head), str(tmp_path), "--output", str(table)]
+    assert CliRunner().invoke(app, ["apply-head", *arguments], catch_exceptions=False).exit_code == 0
+    assert len(table.read_text().splitlines()) == 41
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--labels", "my.csv"], "either --alerts or --topic"),
+        (["--labels", "m", "--alerts", "a", "--topic", "t", "--output", "h"], "either --alerts or --topic"),
+        (
+            ["--labels", "m", "--alerts", "a", "--output", "h", "--weighting", "odd"],
+            "wanted balanced or none",
+        ),
+    ],
+)
+def test_arguments_that_do_not_go_together(arguments, said):
+    with pytest.raises(SettingsError, match=said):
+        CliRunner().invoke(app, ["fit-head", *arguments], catch_exceptions=False)
