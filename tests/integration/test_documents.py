@@ -1,7 +1,6 @@
 """What the documents tell people to type, typed: README, examples and the code on the wire's page."""
 
 import csv
-import json
 import os
 import re
 import shlex
@@ -10,6 +9,7 @@ import sysconfig
 import uuid
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -39,17 +39,24 @@ def publish(cluster, topic: str, outputs: str) -> None:
     config = {"max.message.bytes": "10485760"}
     for future in admin.create_topics([NewTopic(name, 1, 1, config=config) for name in names]).values():
         future.result(timeout=30)
-    packets = [
-        lsst_packet(alert_id=FIRST_ID + number, object_id=FIRST_ID + 500 + number) for number in range(ALERTS)
-    ]
+    packets = [alert(number) for number in range(ALERTS)]
     cluster.publish(topic, [*packets, ztf_packet(), b"no alert"])
+
+
+def alert(number: int) -> bytes:
+    """Make the packet of one of the labelled alerts."""
+    return lsst_packet(alert_id=FIRST_ID + number, object_id=FIRST_ID + 500 + number)
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, cluster) -> Path:
     """Make a folder like the README's, with labels, and a Kafka with the topic it names."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "examples").symlink_to(PROJECT / "examples")
+    for name in ("examples", "requirements"):
+        (folder / name).symlink_to(PROJECT / name)
+    (folder / "packets").mkdir()
+    for number in range(ALERTS):
+        (folder / "packets" / f"{number}.avro").write_bytes(alert(number))
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("alert_id", "label"))
@@ -82,7 +89,7 @@ def ending(command: str) -> str:
 
 
 def predictions(folder: Path) -> list[dict[str, str]]:
-    """Read what the scientist's example wrote."""
+    """Read what the head said."""
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -90,17 +97,19 @@ def predictions(folder: Path) -> list[dict[str, str]]:
 def test_the_readme_s_commands_work(here, cluster):
     commands = [command for command in readme_commands() if command not in BY_OTHER_TESTS]
     # The consumer comes first: a subscriber has something to see only behind it.
-    commands.sort(key=lambda command: "broker-consumer" not in command)
+    commands.sort(key=lambda command: "broker-consumer" not in command or "--head" in command)
     said = {}
     for command in commands:
         done = typed(ending(command), here, cluster.servers)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         said[command] = done.stdout + done.stderr
     assert f"consumed {ALERTS + 2}: enriched {ALERTS + 1}" in said[commands[0]]
-    labelled = next(text for command, text in said.items() if "few_labels" in command)
-    assert f"{ALERTS} labelled alerts of {ALERTS + 1}" in labelled
+    fitted = next(text for command, text in said.items() if "fit-head" in command)
+    assert f"{ALERTS} labels with their alert; 0 labels without an alert" in fitted
+    assert (here / "my_head.png").exists()
     answers = predictions(here)
-    assert len(answers) == ALERTS + 1
+    assert len(answers) == ALERTS
+    assert len(pq.read_table(here / "features.parquet")) == ALERTS
     assert all(float(row["p_even"]) + float(row["p_odd"]) == pytest.approx(1, abs=2e-4) for row in answers)
     assert len(said) >= 6
 
@@ -148,58 +157,6 @@ def test_the_operator_s_example_is_a_configuration_that_runs(here, cluster):
     assert done.returncode == 0, done.stderr
     assert len(cluster.read("nightjar.lsst.enriched")) == ALERTS + 1
     assert len(cluster.read("nightjar.lsst.dead-letter")) == 1
-
-
-def enriched(number: int, **fields: object) -> dict:
-    """Make the little that the scientist's example reads of an alert."""
-    spread = [float(number % 2), float(number), 1.0]
-    model = {"weights_digest": "a"}
-    return {"alert_id": number, "object_id": str(number), "embedding": spread, "model": model, **fields}
-
-
-FLAT = "\n".join(json.dumps(enriched(number)) for number in range(20))
-NESTED = "\n".join(json.dumps({"enrichment": enriched(number)}) for number in range(20))
-LABELS = "".join(f"{number},{'odd' if number % 2 else 'even'}\n" for number in range(16))
-
-
-def few_labels(folder: Path, alerts: str, labels: str) -> subprocess.CompletedProcess[str]:
-    """Run the scientist's example in a folder of its own."""
-    (folder / "examples").symlink_to(PROJECT / "examples")
-    (folder / "alerts.jsonl").write_text(alerts, encoding="utf-8")
-    (folder / "labels.csv").write_text(labels, encoding="utf-8")
-    return typed(".venv/bin/python examples/few_labels.py alerts.jsonl labels.csv", folder, "")
-
-
-@pytest.mark.parametrize("alerts", [FLAT, NESTED], ids=["the demo's", "broker-subscribe's"])
-@pytest.mark.parametrize(
-    "heading", ["alert_id,label\n", "\ufeffalert_id,class\n"], ids=["plain", "spreadsheet"]
-)
-def test_the_scientist_s_example_answers_for_every_alert(tmp_path, alerts, heading):
-    done = few_labels(tmp_path, alerts, heading + LABELS)
-    assert done.returncode == 0, done.stderr
-    answers = predictions(tmp_path)
-    assert [row["predicted"] for row in answers] == ["even", "odd"] * 10
-    assert [row["label"] for row in answers][-5:] == ["odd", "", "", "", ""]
-
-
-@pytest.mark.parametrize(
-    ("alerts", "labels", "why"),
-    [
-        (FLAT, "id;label\n1;odd\n", "its first line must be alert_id,label"),
-        (FLAT, "", "its first line must be alert_id,label"),
-        (FLAT, "alert_id,label\n1.7E+17,odd\n", "an alert_id is no whole number"),
-        (FLAT, "alert_id,label\n99,odd\n", "none of the 1 labels is for one of the 20 alerts"),
-        (FLAT, "alert_id,label\n1,odd\n3,odd\n", "every label that has an alert is odd"),
-        (FLAT, "alert_id,label\n1,odd\n2,even\n", "wanted 5 labelled objects or more, found 1"),
-        ("alert_id,label\n", "alert_id,label\n1,odd\n", "holds no enriched alerts"),
-        (json.dumps({"reason": "frame_invalid"}), "alert_id,label\n1,odd\n", "holds no enriched alerts"),
-    ],
-)
-def test_the_scientist_s_example_says_what_it_was_wrongly_given(tmp_path, alerts, labels, why):
-    done = few_labels(tmp_path, alerts, labels)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert why in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 def test_the_code_on_the_wire_s_page_decodes_a_message():
