@@ -242,10 +242,11 @@ def load_shards(paths: Iterable[Path]) -> Shard:
     shards = [_load(path) for path in paths]
     if not shards:
         raise SettingsError("no shard was given; `encoder simulate` makes some")
-    if len({s.classes for s in shards}) > 1:
-        raise SettingsError(f"the shards have different classes: {sorted({s.classes for s in shards})}")
+    named = {s.classes for s in shards if s.classes}  # ingested ones have no labels to name
+    if len(named) > 1:
+        raise SettingsError(f"the shards have different classes: {sorted(named)}")
     arrays = {name: np.concatenate([getattr(s, name) for s in shards]) for name in ARRAYS}
-    return Shard(**arrays, classes=shards[0].classes)
+    return Shard(**arrays, classes=next(iter(named), ()))
 
 
 def _load(path: Path) -> Shard:

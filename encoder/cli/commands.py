@@ -48,7 +48,7 @@ COMMANDS = {
     "fit-head": Entry("Fit a classifier or regression of your own from labels.", "fit", ("sklearn", "onnx")),
     "apply-head": Entry("Predictions of a head for an archive of alerts."),
     "export": Entry.training("Write one ONNX file and its model card."),
-    "ingest": Entry("Bring images of galaxies into the layout that training reads.", "train", ("h5py",)),
+    "ingest": Entry("Bring alerts or images of galaxies into what training reads.", "train", ("h5py",)),
     "embed": Entry("Write the representation of an archive of alerts or images.", "fit", ("pyarrow",)),
     "inspect": Entry("Say what is in a model file."),
 }
