@@ -15,6 +15,7 @@ from encoder.heads import asinh_magnitude
 from encoder.moco import Batch, MoCo
 from encoder.repeats import Repeats
 from encoder.train import Run, Watched, read_checkpoint, train
+from encoder.world import ALONE, World
 
 APERTURES = (2.5, 7.0)
 """Radii in grid pixels: the alert itself and its host (three pixels are one nominal seeing FWHM)."""
@@ -88,9 +89,12 @@ def pretrain(
     *,
     max_minutes: float | None = None,
     console: Console | None = None,
+    world: World = ALONE,
 ) -> Run[PretrainConfig]:
     """Pretrain on alerts without labels, or go on with the run found in ``output``; see `encoder.train.train`."""
-    return train(AlertTask(config, boxes, labels), output, max_minutes=max_minutes, console=console)
+    return train(
+        AlertTask(config, boxes, labels), output, max_minutes=max_minutes, console=console, world=world
+    )
 
 
 def new_moco(config: PretrainConfig) -> MoCo:

@@ -140,6 +140,8 @@ class Recipe(Frozen):
         Weight of the regression of clean fluxes and photometry; 0 switches it off.
     spread_weight : float
         Weight of the variance and covariance terms that hold the rank up; 0 switches them off.
+    pieces : int
+        Parts of a batch that are drawn apart: as many processes can share it as divide this.
     bf16 : bool
         Run the network in bfloat16.
     checkpoint_seconds : float
@@ -161,8 +163,15 @@ class Recipe(Frozen):
     projection: int = Field(default=128, ge=2)
     auxiliary_weight: float = Field(default=1.0, ge=0)
     spread_weight: float = Field(default=1.0, ge=0)
+    pieces: int = Field(default=2, ge=1)
     bf16: bool = True
     checkpoint_seconds: float = Field(default=60.0, gt=0)
+
+    @model_validator(mode="after")
+    def _pieces_divide(self) -> Self:
+        if self.batch_size % self.pieces:
+            raise ValueError(f"a batch of {self.batch_size} does not divide into {self.pieces} pieces")
+        return self
 
     def digest(self) -> str:
         """Hex SHA-256 of the configuration: a checkpoint resumes under the one it was made with."""

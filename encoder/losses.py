@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from encoder.world import ALONE, World
+
 
 def info_nce(
     query: Tensor, key: Tensor, queue: Tensor, temperature: float, own: Tensor | None = None
@@ -54,13 +56,15 @@ def spread(raw: Tensor) -> Tensor:
     return functional.relu(1 - deviation).mean() + beside.square().sum() / raw.shape[1]
 
 
-def known_regression(predicted: Tensor, target: Tensor) -> Tensor:
+def known_regression(predicted: Tensor, target: Tensor, world: World = ALONE) -> Tensor:
     """Huber loss over the targets that are known.
 
     Parameters
     ----------
     predicted, target : Tensor, shape (n, t)
         ``target`` is NaN where unknown.
+    world : World
+        Other processes hold the rest of the batch: the mean over them of what is returned is that of the whole.
 
     Returns
     -------
@@ -71,7 +75,7 @@ def known_regression(predicted: Tensor, target: Tensor) -> Tensor:
     loss = functional.smooth_l1_loss(
         predicted, torch.where(known, target, predicted.detach()), reduction="sum"
     )
-    return loss / known.sum().clamp(min=1)
+    return loss * world.size / world.total(known.sum()).clamp(min=1)
 
 
 def rank_me(rows: Tensor) -> float:

@@ -2,7 +2,9 @@
 
 import copy
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch.nn import functional
 
 from encoder.config import Recipe
 from encoder.losses import info_nce, known_regression, spread
+from encoder.world import ALONE, World
 
 
 class View(Protocol):
@@ -35,6 +38,21 @@ class Batch(NamedTuple):
     key: View
     target: Tensor
     sky_object: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["Batch"], device: str) -> "Batch":
+        """Put parts of a batch together, where the network is."""
+        query, key = ([getattr(part, name) for part in parts] for name in ("query", "key"))
+        target, sky_object = (
+            torch.cat([getattr(part, n) for part in parts]) for n in ("target", "sky_object")
+        )
+        return cls(_joined(query, device), _joined(key, device), target.to(device), sky_object.to(device))
+
+
+def _joined(views: Sequence[Any], device: str) -> Any:
+    entries = [entry.name for entry in fields(views[0])]
+    rows = {name: torch.cat([getattr(view, name) for view in views]).to(device) for name in entries}
+    return type(views[0])(**rows)
 
 
 class Projector(nn.Sequential):
@@ -81,8 +99,14 @@ class MoCo(nn.Module):
         self.register_buffer("queue_object", torch.full((config.queue,), -1))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, world: World = ALONE) -> dict[str, Tensor]:
         """Compare two views.
+
+        Parameters
+        ----------
+        batch : Batch
+            This process's share.
+        world : World
 
         Returns
         -------
@@ -100,16 +124,18 @@ class MoCo(nn.Module):
         own = batch.sky_object[:, None] == self.queue_object
         parts = {
             "contrast": info_nce(ours, theirs, self.queue.clone(), self.config.temperature, own),
-            "auxiliary": known_regression(guess.float(), batch.target),
-            "spread": spread(raw.float()),
+            "auxiliary": known_regression(guess.float(), batch.target, world),
+            "spread": spread(world.gather(raw.float())),
         }
-        self._enqueue(theirs, batch.sky_object)
+        self._enqueue(world.gather(theirs), world.gather(batch.sky_object))
         weights = {
             "contrast": 1.0,
             "auxiliary": self.config.auxiliary_weight,
             "spread": self.config.spread_weight,
         }
-        total = sum((weights[name] * value for name, value in parts.items()), torch.zeros(()))
+        total = sum(
+            (weights[name] * value for name, value in parts.items()), torch.zeros((), device=raw.device)
+        )
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}}
 
     @torch.no_grad()
@@ -131,7 +157,7 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor, sky_object: Tensor) -> None:
-        rows = (int(self.place) + torch.arange(len(keys))) % len(self.queue)
+        rows = (int(self.place) + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[rows] = keys
         self.queue_object[rows] = sky_object
         self.place.fill_(int(rows[-1] + 1) % len(self.queue))

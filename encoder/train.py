@@ -25,6 +25,7 @@ from encoder.config import Recipe
 from encoder.curves import draw_curves
 from encoder.losses import knn_score, rank_me
 from encoder.moco import Batch, MoCo
+from encoder.world import ALONE, World
 
 CHECKPOINT = "last.pt"
 LOG = "log.json"
@@ -122,6 +123,7 @@ def train(
     *,
     max_minutes: float | None = None,
     console: Console | None = None,
+    world: World = ALONE,
 ) -> Run[Configured]:
     """Pretrain without labels, or go on with the run found in ``output``.
 
@@ -134,6 +136,8 @@ def train(
         Stop after so long; the same command goes on from there.
     console : Console, optional
         Where the progress bar goes.
+    world : World
+        Processes that share the work; every one is given the same set.
 
     Returns
     -------
@@ -148,21 +152,24 @@ def train(
     _check_sizes(config, len(task), task.objects)
     output.mkdir(parents=True, exist_ok=True)
     run = _resume(task, output / CHECKPOINT) or _start(task)
+    run.moco.to(world.device)
+    _follow_device(run.optimizer, world.device)
     steps_per_epoch = len(task) // config.batch_size
     total = config.epochs * steps_per_epoch
     started, saved = time.monotonic() - run.seconds, time.monotonic()
-    with _progress(console, run.step, total) as advance:
+    with _progress(console if world.leads else None, run.step, total) as advance:
         while run.step < total:
-            parts = _train_step(run, _batch(task, run.step, steps_per_epoch), total)
+            parts = _train_step(run, _batch(task, run.step, steps_per_epoch, world), total, world)
             for name, value in parts.items():
                 run.sums[name] = run.sums.get(name, 0.0) + value
             run.seconds = time.monotonic() - started
-            if run.step % steps_per_epoch == 0:
+            if run.step % steps_per_epoch == 0 and world.leads:
                 run.history.append(_epoch_entry(run, task.watch(run.moco), steps_per_epoch, total))
                 _report(run, output, console)
                 run.sums = {}
-            out_of_time = max_minutes is not None and run.seconds > 60 * max_minutes
-            if run.step == total or out_of_time or time.monotonic() - saved > config.checkpoint_seconds:
+            out_of_time = world.decides(decision=max_minutes is not None and run.seconds > 60 * max_minutes)
+            due = run.step == total or out_of_time or time.monotonic() - saved > config.checkpoint_seconds
+            if due and world.leads:
                 save_checkpoint(run, output / CHECKPOINT)
                 saved = time.monotonic()
             advance(run, parts)
@@ -171,25 +178,39 @@ def train(
     return run
 
 
-def _batch(task: Task[Configured], step: int, steps_per_epoch: int) -> Batch:
+def _batch(task: Task[Configured], step: int, steps_per_epoch: int, world: World) -> Batch:
     epoch, place = divmod(step, steps_per_epoch)
     config = task.config
     rows = _order(config.seed, epoch, len(task))[place * config.batch_size :][: config.batch_size]
-    return task.batch(rows, Generator().manual_seed(_seed(config.seed, "step", step)))
+    pieces = torch.split(rows, config.batch_size // config.pieces)
+    parts = [
+        task.batch(pieces[piece], Generator().manual_seed(_seed(config.seed, "step", step, piece)))
+        for piece in world.share(config.pieces)
+    ]
+    return Batch.joined(parts, world.device)
 
 
-def _train_step(run: Run[Configured], batch: Batch, total: int) -> dict[str, float]:
+def _follow_device(optimizer: torch.optim.Optimizer, device: str) -> None:
+    """Bring what a resumed optimiser remembers to where its parameters are."""
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.ndim:
+                state[name] = value.to(device)
+
+
+def _train_step(run: Run[Configured], batch: Batch, total: int, world: World) -> dict[str, float]:
     config = run.config
     rate = learning_rate(config, run.step / total)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    parts = run.moco(batch)
+    parts = run.moco(batch, world)
     run.optimizer.zero_grad(set_to_none=True)
     parts["loss"].backward()
+    world.average_gradients(run.moco.parameters())
     run.optimizer.step()
     run.moco.follow(run.step / total)
     run.step += 1
-    values = {name: float(value.detach()) for name, value in parts.items()}
+    values = {name: float(world.total(value.detach())) / world.size for name, value in parts.items()}
     if not math.isfinite(values["loss"]):
         raise TrainError(
             f"the loss is {values['loss']} at step {run.step}: lower learning_rate (now {rate:.2g})"
@@ -284,7 +305,7 @@ def read_checkpoint(
         The file is missing, or is no checkpoint of such a task.
     """
     try:
-        content: Mapping[str, Any] = torch.load(path, weights_only=True)
+        content: Mapping[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         config = recipe.model_validate_json(content["config"])
     except FileNotFoundError as error:
         raise TrainError(f"no checkpoint at {path}: run `encoder pretrain` first") from error

@@ -19,6 +19,7 @@ from encoder.images.archive import is_image_set, load_images
 from encoder.images.config import ImagePretrainConfig
 from encoder.images.task import pretrain_images
 from encoder.train import CHECKPOINT, Run
+from encoder.world import World, joined
 
 app = command()
 
@@ -40,6 +41,7 @@ def _show_image_recipe(*, wanted: bool) -> None:
 @app.command(
     epilog="Examples: `encoder pretrain --data shards --output runs/pretrain --max-minutes 15`, "
     "`encoder pretrain --data galaxies.hdf5 --output runs/galaxies`, "
+    "`torchrun --nproc-per-node 2 -m encoder.cli pretrain --data shards --output runs/pretrain`, "
     "`encoder pretrain --show-recipe > recipe.json`, which `--config recipe.json` takes when edited"
 )
 def pretrain(
@@ -77,7 +79,12 @@ def pretrain(
     Shards of alerts train the broker's encoder; a set of images (see `encoder ingest`) one for such images.
     """
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    run = (_on_images if is_image_set(data) else _on_alerts)(data, output, config, max_minutes, console)
+    learn = _on_images if is_image_set(data) else _on_alerts
+    with joined() as world:
+        out = console if world.leads else Console(quiet=True)
+        run = learn(data, output, config, max_minutes, out, world)
+    if not world.leads:
+        return
     next_step = "" if is_image_set(data) else _next_step(data, output)
     console.print(f"{run.step} steps in {run.seconds / 60:.1f} minutes. {next_step}")
 
@@ -87,17 +94,19 @@ def _next_step(data: Path, output: Path) -> str:
 
 
 def _on_alerts(
-    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console
+    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console, world: World
 ) -> Run[Any]:
     recipe = _recipe(config, PretrainConfig)
     alerts, _ = load_labelled(data)
     seen = alerts.take(~held_out_objects(recipe, alerts.object_id))
     out.print(f"{len(seen)} of {len(alerts)} alerts; the others are held out")
-    return pretrain_alerts(recipe, seen.boxes, seen.label, output, max_minutes=max_minutes, console=out)
+    return pretrain_alerts(
+        recipe, seen.boxes, seen.label, output, max_minutes=max_minutes, console=out, world=world
+    )
 
 
 def _on_images(
-    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console
+    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console, world: World
 ) -> Run[Any]:
     images = load_images(data)
     shape = {"kind": images.kind, "bands": images.images.shape[1]}
@@ -105,7 +114,7 @@ def _on_images(
     recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})
     seen = images.take(~held_out_objects(recipe, images.object_id.astype(str)))
     out.print(f"{len(seen)} of {len(images)} images; the others are held out")
-    return pretrain_images(recipe, seen, output, max_minutes=max_minutes, console=out)
+    return pretrain_images(recipe, seen, output, max_minutes=max_minutes, console=out, world=world)
 
 
 def _recipe(path: Path | None, kind: type[Kind]) -> Kind:

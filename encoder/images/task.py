@@ -17,6 +17,7 @@ from encoder.images.network import ImageEncoder
 from encoder.images.views import Images, ImageViews, as_given
 from encoder.moco import Batch, MoCo
 from encoder.train import Run, Watched, read_checkpoint, train
+from encoder.world import ALONE, World
 
 APERTURES = (0.12, 0.35)
 """Radii as shares of the side: a galaxy's middle, and most of its light."""
@@ -115,10 +116,11 @@ def represent(
     encoder: torch.nn.Module, images: Images, network: ImageNetworkConfig, chunk: int = 256
 ) -> Representation:
     """Represent images as they are."""
-    found = []
+    found, device = [], next(encoder.parameters()).device
     for start in range(0, len(images), chunk):
         laid = as_given(images[slice(start, start + chunk)], network)
-        found.append(encoder(laid.pixels, laid.noise))
+        seen = encoder(laid.pixels.to(device), laid.noise.to(device))
+        found.append(Representation(*(one.cpu() for one in seen)))
     return Representation(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -138,9 +140,10 @@ def pretrain_images(
     *,
     max_minutes: float | None = None,
     console: Console | None = None,
+    world: World = ALONE,
 ) -> Run[ImagePretrainConfig]:
     """Pretrain on images without labels, or go on with the run found in ``output``; see `encoder.train.train`."""
-    return train(ImageTask(config, images), output, max_minutes=max_minutes, console=console)
+    return train(ImageTask(config, images), output, max_minutes=max_minutes, console=console, world=world)
 
 
 def load_image_checkpoint(path: Path) -> Run[ImagePretrainConfig]:
