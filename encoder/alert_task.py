@@ -44,7 +44,7 @@ class AlertTask:
     boxes : Boxes
         The training set.
     labels : Tensor of int64, shape (n,)
-        Only watched (nearest-neighbour score), never trained on; -1 where unknown.
+        -1 where unknown. Watched (nearest-neighbour score); trained on only where the recipe gives labels a weight.
     """
 
     def __init__(self, config: PretrainConfig, boxes: Boxes, labels: Tensor) -> None:
@@ -56,6 +56,8 @@ class AlertTask:
         self._mean, self._spread = spread_of_known(_targets(self._measured, boxes.survey))
         rows = self._repeats.one_each(WATCHED)
         self._watched, self._watched_labels = boxes[rows], labels[rows]
+        self._label = labels
+        self._classes = int(labels.max()) + 1
         self.objects = len(torch.unique(boxes.sky_object))
 
     def __len__(self) -> int:
@@ -67,14 +69,14 @@ class AlertTask:
 
     def new_moco(self) -> MoCo:
         """Build the network with the weights of the recipe's seed."""
-        return new_moco(self.config)
+        return new_moco(self.config, self._classes)
 
     def batch(self, rows: Tensor, generator: Generator) -> Batch:
         """Draw two views of each row, of two visits where there are some."""
         others = self._repeats.another(rows, generator) if self.config.views.other_visits else rows
         query, key = self._views(self._boxes[rows], generator), self._views(self._boxes[others], generator)
         target = (targets(self._measured[rows], query) - self._mean) / self._spread
-        return Batch(query, key, target, self._boxes.sky_object[rows])
+        return Batch(query, key, target, self._boxes.sky_object[rows], self._label[rows])
 
     def watch(self, moco: MoCo) -> Watched:
         """Embed some alerts as served."""
@@ -97,11 +99,11 @@ def pretrain(
     )
 
 
-def new_moco(config: PretrainConfig) -> MoCo:
+def new_moco(config: PretrainConfig, classes: int = 0) -> MoCo:
     """Build the network for alerts with the weights of the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return MoCo(config, Encoder(config.network), SIDE, TARGETS)
+        return MoCo(config, Encoder(config.network), SIDE, TARGETS, classes)
 
 
 def load_checkpoint(path: Path) -> Run[PretrainConfig]:

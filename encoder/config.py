@@ -140,6 +140,9 @@ class Recipe(Frozen):
         Weight of the regression of clean fluxes and photometry; 0 switches it off.
     spread_weight : float
         Weight of the variance and covariance terms that hold the rank up; 0 switches them off.
+    label_weight : float
+        Weight of the cross-entropy of the labels that are known (hybrid training, after Walmsley et al. 2022);
+        0, the default, trains without any label.
     pieces : int
         Parts of a batch that are drawn apart: as many processes can share it as divide this.
     bf16 : bool
@@ -163,6 +166,7 @@ class Recipe(Frozen):
     projection: int = Field(default=128, ge=2)
     auxiliary_weight: float = Field(default=1.0, ge=0)
     spread_weight: float = Field(default=1.0, ge=0)
+    label_weight: float = Field(default=0.0, ge=0)
     pieces: int = Field(default=2, ge=1)
     bf16: bool = True
     checkpoint_seconds: float = Field(default=60.0, gt=0)

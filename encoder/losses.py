@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from encoder.world import ALONE, World
 
+UNKNOWN = -1
+"""Label of what has none."""
+
 
 def info_nce(
     query: Tensor, key: Tensor, queue: Tensor, temperature: float, own: Tensor | None = None
@@ -76,6 +79,26 @@ def known_regression(predicted: Tensor, target: Tensor, world: World = ALONE) ->
         predicted, torch.where(known, target, predicted.detach()), reduction="sum"
     )
     return loss * world.size / world.total(known.sum()).clamp(min=1)
+
+
+def known_labels(logits: Tensor, label: Tensor, world: World = ALONE) -> Tensor:
+    """Cross-entropy over the labels that are known.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, classes)
+    label : Tensor of int64, shape (n,)
+        -1 where unknown.
+    world : World
+        As in `known_regression`.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Mean over known labels; 0 where none is.
+    """
+    loss = functional.cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum")
+    return loss * world.size / world.total((label != UNKNOWN).sum()).clamp(min=1)
 
 
 def rank_me(rows: Tensor) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoder.config import Recipe
-from encoder.losses import info_nce, known_regression, spread
+from encoder.losses import info_nce, known_labels, known_regression, spread
 from encoder.world import ALONE, World
 
 
@@ -32,21 +32,25 @@ class Batch(NamedTuple):
         What the side task regresses, of the query; NaN where unknown.
     sky_object : Tensor of int64, shape (n,)
         An object's other images in the queue are no negatives of it.
+    label : Tensor of int64, shape (n,)
+        -1 where unknown; nothing is learned from it unless the recipe gives labels a weight.
     """
 
     query: View
     key: View
     target: Tensor
     sky_object: Tensor
+    label: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence["Batch"], device: str) -> "Batch":
         """Put parts of a batch together, where the network is."""
         query, key = ([getattr(part, name) for part in parts] for name in ("query", "key"))
-        target, sky_object = (
-            torch.cat([getattr(part, n) for part in parts]) for n in ("target", "sky_object")
+        target, sky_object, label = (
+            torch.cat([getattr(part, name) for part in parts]).to(device)
+            for name in ("target", "sky_object", "label")
         )
-        return cls(_joined(query, device), _joined(key, device), target.to(device), sky_object.to(device))
+        return cls(_joined(query, device), _joined(key, device), target, sky_object, label)
 
 
 def _joined(views: Sequence[Any], device: str) -> Any:
@@ -74,13 +78,15 @@ class MoCo(nn.Module):
         Numbers beside the representation that the side task is given.
     targets : int
         Numbers it regresses.
+    classes : int
+        Of the labels, where the recipe gives them a weight.
     """
 
     queue: Tensor
     queue_object: Tensor
     place: Tensor
 
-    def __init__(self, config: Recipe, encoder: nn.Module, side: int, targets: int) -> None:
+    def __init__(self, config: Recipe, encoder: nn.Module, side: int, targets: int, classes: int) -> None:
         super().__init__()
         size = config.network.embedding_size
         self.config = config
@@ -93,6 +99,7 @@ class MoCo(nn.Module):
             nn.ReLU(),
             nn.Linear(config.network.hidden, targets),
         )
+        self.classifier = nn.Linear(size, classes) if config.label_weight > 0 and classes else None
         self.register_buffer(
             "queue", functional.normalize(torch.randn(config.queue, config.projection), dim=1)
         )
@@ -111,7 +118,8 @@ class MoCo(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            ``loss``, and its parts ``contrast``, ``auxiliary`` and ``spread``. The queue moves on.
+            ``loss``, and its parts ``contrast``, ``auxiliary``, ``spread`` and, where labels have a weight, ``labels``.
+            The queue moves on.
         """
         # Only the networks run in bfloat16: its cosines are no finer than 0.004.
         with torch.autocast(self.queue.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
@@ -127,11 +135,14 @@ class MoCo(nn.Module):
             "auxiliary": known_regression(guess.float(), batch.target, world),
             "spread": spread(world.gather(raw.float())),
         }
+        if self.classifier is not None:
+            parts["labels"] = known_labels(self.classifier(raw.float()), batch.label, world)
         self._enqueue(world.gather(theirs), world.gather(batch.sky_object))
         weights = {
             "contrast": 1.0,
             "auxiliary": self.config.auxiliary_weight,
             "spread": self.config.spread_weight,
+            "labels": self.config.label_weight,
         }
         total = sum(
             (weights[name] * value for name, value in parts.items()), torch.zeros((), device=raw.device)

@@ -49,7 +49,7 @@ class Watched(NamedTuple):
     raw, embedding : Tensor, shape (n, d)
         Before and after it is brought to unit length.
     label : Tensor of int64, shape (n,)
-        -1 where unknown; never trained on.
+        -1 where unknown.
     """
 
     raw: Tensor
@@ -287,7 +287,7 @@ def save_checkpoint(run: Run[Configured], path: Path) -> None:
 
 
 def read_checkpoint(
-    path: Path, recipe: type[Configured], build: Callable[[Configured], MoCo]
+    path: Path, recipe: type[Configured], build: Callable[[Configured, int], MoCo]
 ) -> Run[Configured]:
     """Read a checkpoint.
 
@@ -297,7 +297,7 @@ def read_checkpoint(
     recipe : type of Recipe
         Of the task it was made for.
     build : callable
-        From a recipe to the network.
+        From a recipe and the number of classes to the network.
 
     Raises
     ------
@@ -313,7 +313,8 @@ def read_checkpoint(
         raise TrainError(
             f"{path} is no checkpoint of `encoder pretrain`: {str(error).splitlines()[0]}"
         ) from error
-    moco = build(config)
+    weight = content["moco"].get("classifier.weight")
+    moco = build(config, 0 if weight is None else len(weight))
     moco.load_state_dict(content["moco"])
     optimizer = _optimizer(config, moco)
     optimizer.load_state_dict(content["optimizer"])
@@ -324,7 +325,7 @@ def read_checkpoint(
 def _resume(task: Task[Configured], path: Path) -> Run[Configured] | None:
     if not path.exists():
         return None
-    run = read_checkpoint(path, type(task.config), lambda _: task.new_moco())
+    run = read_checkpoint(path, type(task.config), lambda _, __: task.new_moco())
     for what, made, now in (
         ("another configuration", run.config.digest(), task.config.digest()),
         ("other data", run.data, task.digest()),

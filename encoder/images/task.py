@@ -30,7 +30,7 @@ class ImageTask:
     ----------
     config : ImagePretrainConfig
     images : ImageSet
-        The training set; labels are only watched, never trained on.
+        The training set; labels are watched, and trained on only where the recipe gives them a weight.
     """
 
     def __init__(self, config: ImagePretrainConfig, images: ImageSet) -> None:
@@ -60,14 +60,14 @@ class ImageTask:
 
     def new_moco(self) -> MoCo:
         """Build the network with the weights of the recipe's seed."""
-        return new_moco(self.config)
+        return new_moco(self.config, int(self._label.max()) + 1)
 
     def batch(self, rows: Tensor, generator: Generator) -> Batch:
         """Draw two views of each row."""
         images = self._images[rows]
         query, key = self._views(images, generator), self._views(images, generator)
         target = (self._targets(self._measured[rows], query.fading) - self._mean) / self._spread
-        return Batch(query, key, target, self._sky_object[rows])
+        return Batch(query, key, target, self._sky_object[rows], self._label[rows])
 
     def watch(self, moco: MoCo) -> Watched:
         """Embed the first images as they are."""
@@ -124,13 +124,13 @@ def represent(
     return Representation(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
-def new_moco(config: ImagePretrainConfig) -> MoCo:
+def new_moco(config: ImagePretrainConfig, classes: int = 0) -> MoCo:
     """Build the network for images with the weights of the recipe's seed."""
     bands = config.network.bands
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = ImageEncoder(config.network)
-        return MoCo(config, encoder, encoder.context_size, len(APERTURES) * bands + 2 * bands - 1)
+        return MoCo(config, encoder, encoder.context_size, len(APERTURES) * bands + 2 * bands - 1, classes)
 
 
 def pretrain_images(

@@ -14,7 +14,7 @@ from encoder.alert_task import TARGETS, new_moco
 from encoder.anomaly import AnomalyScore, k_means, whitening
 from encoder.boxes import Laid
 from encoder.config import NetworkConfig, PretrainConfig
-from encoder.losses import info_nce, knn_score, known_regression, rank_me, spread
+from encoder.losses import info_nce, knn_score, known_labels, known_regression, rank_me, spread
 from encoder.moco import Batch
 
 pytestmark = pytest.mark.train
@@ -92,6 +92,17 @@ def test_neighbours_tell_separated_classes_and_not_random_ones():
     assert math.isnan(knn_score(unit(200, 4), torch.full((200,), -1)))
 
 
+def test_known_labels_against_a_mean_and_none_known():
+    logits, label = (
+        torch.randn(6, 3, generator=torch.Generator().manual_seed(3)),
+        torch.tensor([0, -1, 2, -1, 1, 1]),
+    )
+    known = label >= 0
+    expected = float(functional.cross_entropy(logits[known], label[known]))
+    assert float(known_labels(logits, label)) == pytest.approx(expected, rel=1e-6)
+    assert float(known_labels(logits, torch.full((6,), -1))) == 0
+
+
 def noise_only(count, generator):
     shape = (count, 3, COMMON_GRID.size, COMMON_GRID.size)
     return Laid(
@@ -117,7 +128,8 @@ def contrast_on_noise(config, moco, steps=100):
     for step in range(steps):
         unknown = torch.full((32, TARGETS), torch.nan)
         objects = torch.arange(32) + 32 * step
-        parts = moco(Batch(noise_only(32, generator), noise_only(32, generator), unknown, objects))
+        no_labels = torch.full((32,), -1)
+        parts = moco(Batch(noise_only(32, generator), noise_only(32, generator), unknown, objects, no_labels))
         optimizer.zero_grad()
         parts["loss"].backward()
         optimizer.step()

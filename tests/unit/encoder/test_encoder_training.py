@@ -77,6 +77,18 @@ def test_the_labels_are_only_watched(boxes, labels, tmp_path):
     assert torch.equal(weights(one), weights(other))
 
 
+def test_labels_are_learned_from_where_they_have_a_weight_and_are_known(boxes, labels, tmp_path):
+    hybrid = CONFIG.model_copy(update={"label_weight": 1.0})
+    one = pretrain(hybrid, boxes, labels, tmp_path / "one")
+    few = labels.clone()
+    few[::2] = -1
+    other = pretrain(hybrid, boxes, few, tmp_path / "other")
+    assert not torch.equal(one.moco.base_encoder.project.weight, other.moco.base_encoder.project.weight)
+    assert 0 < one.history[-1]["labels"] < one.history[0]["labels"]
+    again = load_checkpoint(tmp_path / "one" / CHECKPOINT)
+    assert torch.equal(again.moco.classifier.weight, one.moco.classifier.weight)
+
+
 def test_it_learns(boxes, labels, tmp_path):
     config = CONFIG.model_copy(
         update={"epochs": 16, "learning_rate": 1e-2, "bf16": False, "checkpoint_seconds": 60.0}
