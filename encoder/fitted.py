@@ -62,7 +62,17 @@ def fit(run: Run[PretrainConfig], alerts: Labelled, classes: tuple[str, ...], co
     Returns
     -------
     Fitted
+
+    Raises
+    ------
+    SettingsError
+        If no alert has a label, or none a redshift.
     """
+    if not bool((alerts.label >= 0).any()) or not bool(torch.isfinite(alerts.redshift).any()):
+        raise SettingsError(
+            "no alert has a label, or none a redshift, and heads are fitted on both: `encoder simulate` makes "
+            "alerts that have them"
+        )
     parts = split(alerts, run.config, config)
     model = _model(run.config.network, run.moco.base_encoder, classes, config)
     seen = look(model, parts, run.config, config)

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from broker.alert import SURVEYS
 from encoder.alert_task import load_checkpoint
 from encoder.export import UNTRAINED_CLASSES, Provenance, export
 from encoder.model import AlertModel
+
+EVERY_MAGNITUDE = (-100.0, 100.0)
+"""No photometry lies outside what nothing was trained on."""
 
 
 def export_headless(checkpoint: Path, path: Path) -> Path:
@@ -29,7 +33,7 @@ def export_headless(checkpoint: Path, path: Path) -> Path:
         version=f"step-{run.step}",
         trained=False,
         simulated_classes=(),
-        photometry_range={},
+        photometry_range={survey.value: EVERY_MAGNITUDE for survey in SURVEYS},
         anomaly_reference="nothing: the heads are not fitted",
         training_data="the checkpoint's",
     )

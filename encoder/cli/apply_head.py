@@ -6,26 +6,40 @@ from typing import Annotated
 
 import typer
 
+from broker.errors import SettingsError
 from broker.inference import Head, Model
 from encoder.cli.options import command, console
-from encoder.embedded import embed_files
+from encoder.sources import embed_source
 
 app = command()
 
 
 @app.command(epilog="Example: `encoder apply-head --head my_head.onnx packets/ --output predictions.csv`")
 def apply_head(
-    paths: Annotated[list[Path], typer.Argument(help="Alert files, and folders to search for *.avro.")],
     head: Annotated[Path, typer.Option(help="Made by `encoder fit-head`.")],
     output: Annotated[Path, typer.Option(help="CSV.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Alert files, tar archives, and folders of them.")
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Or a Kafka topic of alerts, from its beginning to its end.")
+    ] = None,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Of that topic, host:port. Default localhost:9092.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML as broker-consumer takes it: cluster and security of the topic.")
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Encoder it was fitted on. Default: the packaged one.")
     ] = None,
 ) -> None:
     """Write what a head says of every alert of an archive."""
+    if bool(paths) == bool(topic):
+        raise SettingsError("give files, or --topic, and not both")
     encoder = Model.load(model)
     fitted = Head.load(head, encoder.contract)
-    embedded = embed_files(paths, encoder)
+    embedded = embed_source(paths or [], topic, bootstrap_servers, config, encoder)
     values, contract = fitted(embedded.embedding), fitted.contract
     classes = contract.kind == "classification"
     with output.open("w", newline="", encoding="utf-8") as file:

@@ -11,12 +11,12 @@ from rich.table import Table
 from broker.errors import SettingsError
 from broker.inference import Model
 from encoder.cli.options import command, console
-from encoder.embedded import Embedded, embed_files, embed_packets
+from encoder.embedded import Embedded
 from encoder.head_file import write_head
 from encoder.head_fit import DEFINITION, METRIC, Kind, Weighting, fit, kind_of, measure, truth_of
 from encoder.head_report import calibration, draw, learning_curve, recalls
 from encoder.labels import EXAMPLE, FEWEST, MOST, read_labels
-from encoder.topic import topic_packets
+from encoder.sources import embed_source
 
 app = command()
 FEW_OF_A_CLASS, UNBALANCED, LISTED = 20, 10, 5
@@ -71,7 +71,7 @@ def fit_head(
     encoder = Model.load(model)
     found = read_labels(labels, id_column, label_column)
     with console.status("embedding"):
-        embedded = _embedded(alerts or [], topic, bootstrap_servers, config, encoder)
+        embedded = embed_source(alerts or [], topic, bootstrap_servers, config, encoder)
     rows = _join(found, embedded)
     words = [found[embedded.alert_id[i]] for i in rows]
     groups = np.array([embedded.object_id[i] for i in rows])
@@ -113,14 +113,6 @@ def fit_head(
     draw(picture, truth, measured, chosen, curve)
     console.print(f"{output} and {picture} written", markup=False)
     console.print(f"Next: broker-consumer --topic alerts --head {output}", markup=False)
-
-
-def _embedded(
-    paths: list[Path], topic: str | None, servers: str | None, config: Path | None, encoder: Model
-) -> Embedded:
-    if topic is None:
-        return embed_files(paths, encoder)
-    return embed_packets(topic_packets(topic, servers, config), encoder)
 
 
 def _join(found: dict[int, str], embedded: Embedded) -> list[int]:

@@ -63,6 +63,23 @@ def test_every_alert_has_what_the_head_says(topic, fitted, cluster, consume, unt
         assert sum(head["values"]) == pytest.approx(1, abs=1e-5)
 
 
+def test_it_is_applied_to_a_topic(topic, fitted, kafka, tmp_path):
+    head, table = fitted("broker/models/default.onnx"), tmp_path / "predictions.csv"
+    done = encoder(
+        "apply-head",
+        "--head",
+        str(head),
+        "--topic",
+        topic,
+        "--bootstrap-servers",
+        kafka,
+        "--output",
+        str(table),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(table.read_text().splitlines()) == ALERTS + 1
+
+
 def test_a_head_of_another_encoder_is_refused(topic, fitted, consume):
     code, _, log = consume(topic, "--head", str(fitted("broker/models/default.onnx")))
     assert code == 2

@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from broker.inference import Model
+from broker.testing.packets import lsst_packet
 from encoder import cli
 from encoder.cli import commands
 from encoder.config import NetworkConfig, PretrainConfig
@@ -45,6 +48,8 @@ def test_simulate_pretrain_fit_export_inspect(folder, recipe, monkeypatch, capfd
         call(monkeypatch, "fit-heads", "--data", shards, "--checkpoint", checkpoint, "--output", heads) == 0
     )
     assert call(monkeypatch, "export", "--heads", heads, "--output", onnx) == 0
+    check_the_checkpoint_embeds_as_the_model(monkeypatch, folder, checkpoint, onnx)
+    check_alerts_without_labels_fit_no_heads(monkeypatch, folder, checkpoint, capfd)
     capfd.readouterr()
     assert call(monkeypatch, "inspect", onnx) == 0
 
@@ -62,6 +67,29 @@ def test_simulate_pretrain_fit_export_inspect(folder, recipe, monkeypatch, capfd
     }
     counts = report.counts
     assert counts["training"] + counts["validation"] + counts["held_out"] == 140
+
+
+def check_the_checkpoint_embeds_as_the_model(monkeypatch, folder, checkpoint, onnx):
+    packets = folder / "packets"
+    packets.mkdir()
+    for number in (1, 2):
+        (packets / f"{number}.avro").write_bytes(
+            lsst_packet(alert_id=number, schema_id=1101 if number == 1 else 701)
+        )
+    for name, model in (("checkpoint", checkpoint), ("model", onnx)):
+        output = folder / f"{name}.parquet"
+        assert call(monkeypatch, "embed", packets, "--model", model, "--output", output) == 0
+    bare, whole = (pq.read_table(folder / f"{name}.parquet") for name in ("checkpoint", "model"))
+    np.testing.assert_allclose(*([*table["embedding"].to_pylist()] for table in (bare, whole)), atol=1e-4)
+    assert "anomaly" not in bare.column_names
+    assert "anomaly" in whole.column_names
+
+
+def check_alerts_without_labels_fit_no_heads(monkeypatch, folder, checkpoint, capfd):
+    assert call(monkeypatch, "ingest", folder / "packets", "--output", folder / "real") == 0
+    data = ("--data", folder / "real", "--checkpoint", checkpoint)
+    assert call(monkeypatch, "fit-heads", *data, "--output", folder / "none") == 2
+    assert "no alert has a label" in " ".join(capfd.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
