@@ -8,7 +8,7 @@ import typer
 
 from broker.errors import SettingsError
 from broker.inference import Head, Model
-from encoder.cli.options import command, console
+from encoder.cli.options import Cluster, Servers, Topic, command, console
 from encoder.sources import embed_source
 
 app = command()
@@ -21,15 +21,9 @@ def apply_head(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Alert files, tar archives, and folders of them.")
     ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Or a Kafka topic of alerts, from its beginning to its end.")
-    ] = None,
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Of that topic, host:port. Default localhost:9092.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML as broker-consumer takes it: cluster and security of the topic.")
-    ] = None,
+    topic: Topic = None,
+    bootstrap_servers: Servers = None,
+    config: Cluster = None,
     model: Annotated[
         Path | None, typer.Option(help="Encoder it was fitted on. Default: the packaged one.")
     ] = None,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from broker.errors import SettingsError
 from broker.inference import Model
-from encoder.cli.options import command, console
+from encoder.cli.options import Cluster, Servers, Topic, command, console
 from encoder.embedded import Embedded
 from encoder.head_file import write_head
 from encoder.head_fit import DEFINITION, METRIC, Kind, Weighting, fit, kind_of, measure, truth_of
@@ -32,15 +32,9 @@ def fit_head(
     alerts: Annotated[
         list[Path] | None, typer.Option(help="Alert file, tar archive, or folder of them; repeatable.")
     ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Or a Kafka topic of alerts, from its beginning to its end.")
-    ] = None,
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Of that topic, host:port. Default localhost:9092.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML as broker-consumer takes it: cluster and security of the topic.")
-    ] = None,
+    topic: Topic = None,
+    bootstrap_servers: Servers = None,
+    config: Cluster = None,
     output: Annotated[Path | None, typer.Option(help="The head, an ONNX file.")] = None,
     model: Annotated[
         Path | None, typer.Option(help="Encoder, an ONNX file. Default: the packaged one.")

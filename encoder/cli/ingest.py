@@ -9,7 +9,7 @@ import typer
 
 from broker.errors import SettingsError
 from broker.packet_files import Packet, PacketFiles
-from encoder.cli.options import Output, command, console
+from encoder.cli.options import Cluster, Output, Servers, Topic, command, console
 from encoder.images.archive import save_images
 from encoder.images.foreign import read_images
 from encoder.ingested import Ingestion
@@ -36,15 +36,9 @@ def ingest(
             "or HDF5 with images (n, 5, h, w), specz_redshift and e_bv."
         ),
     ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Or a Kafka topic of alerts, from its beginning to its end.")
-    ] = None,
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Of that topic, host:port. Default localhost:9092.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML as broker-consumer takes it: cluster and security of the topic.")
-    ] = None,
+    topic: Topic = None,
+    bootstrap_servers: Servers = None,
+    config: Cluster = None,
     max_alerts: Annotated[int | None, typer.Option(min=1, help="Read no more messages than this.")] = None,
 ) -> None:
     """Bring alerts into shards, or images of galaxies into one HDF5 file, for `encoder pretrain`.
