@@ -18,10 +18,10 @@ Parts = tuple[list[Component], list[PointSource], Orientation]
 
 def galaxy_parts(label: str, galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
     """Draw what a galaxy of a class is made of, its nucleus at the origin and before dust."""
-    return {"merger": _merger, "edge_on": _edge_on}.get(label, _disk_and_bulge)(galaxy, survey, rng)
+    return {"merger": _merger, "edge_on": _edge_on}.get(label, disk_and_bulge)(galaxy, survey, rng)
 
 
-def _split(galaxy: Galaxy, share: float, spectral_type: float) -> tuple[FloatArray, FloatArray]:
+def share_light(galaxy: Galaxy, share: float, spectral_type: float) -> tuple[FloatArray, FloatArray]:
     """Fluxes of a part with a share of the i-band light and its own spectrum, and of the rest."""
     if share <= 0:
         return np.zeros(6), galaxy.fluxes
@@ -32,12 +32,13 @@ def _split(galaxy: Galaxy, share: float, spectral_type: float) -> tuple[FloatArr
     return part, galaxy.fluxes - part
 
 
-def _disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
+def disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
+    """Draw a galaxy of a disk, a bulge or both: arms, a bar and knots where it is resolved."""
     early = galaxy.bulge_fraction > 0.6  # noqa: PLR2004
     ratio = float(rng.uniform(0.55, 1.0) if early else rng.uniform(0.42, 1.0))
     orientation = Orientation(ratio, float(rng.uniform(0, np.pi)))
     size = galaxy.half_light_radius
-    bulge, disk = _split(galaxy, galaxy.bulge_fraction, 0.3 * galaxy.spectral_type)
+    bulge, disk = share_light(galaxy, galaxy.bulge_fraction, 0.3 * galaxy.spectral_type)
     parts: list[Component] = []
     knots: list[PointSource] = []
     bars: list[galsim.GSObject] = []
@@ -71,7 +72,7 @@ def _disk_profile(size: float, survey: Survey, rng: np.random.Generator) -> gals
 def _edge_on(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
     del survey
     angle = float(rng.uniform(0, np.pi))
-    bulge, disk = _split(galaxy, 0.6 * galaxy.bulge_fraction, 0.3 * galaxy.spectral_type)
+    bulge, disk = share_light(galaxy, 0.6 * galaxy.bulge_fraction, 0.3 * galaxy.spectral_type)
     size = 1.2 * galaxy.half_light_radius
     profile = inclined(int(rng.choice((80, 83, 86, 90))), int(rng.choice((8, 11, 15)))).dilate(size)
     parts = [Component(profile.rotate(angle * galsim.radians), disk, 0.0, 0.0)]

@@ -23,7 +23,7 @@ def draw_noise(
         own += rng.normal(
             0, 0.15 * conditions.science_noise, shape[1]
         )  # columns read with offsets of their own
-    coadd = _correlated(shape, TEMPLATE_CORRELATION[conditions.survey], rng)
+    coadd = correlated(shape, TEMPLATE_CORRELATION[conditions.survey], rng)
     share = (conditions.template_noise / conditions.science_noise) ** 2
     of_template = coadd * np.sqrt(
         conditions.template_noise**2 + share * np.maximum(template, 0) / conditions.electrons
@@ -34,16 +34,24 @@ def draw_noise(
     return np.stack([own, of_template, own - matched])
 
 
-def _correlated(shape: tuple[int, ...], weight: float, rng: np.random.Generator) -> FloatArray:
-    white = rng.normal(size=shape)
-    return _smoothed(white, weight) * (1 + 2 * weight) ** 2 / (1 + 2 * weight**2)
+def correlated(shape: tuple[int, ...], weight: float, rng: np.random.Generator) -> FloatArray:
+    """Noise of unit variance in which neighbours along the last two axes have a share."""
+    return correlated_scatter(rng.normal(size=shape), weight)
+
+
+def correlated_scatter(image: FloatArray, weight: float) -> FloatArray:
+    """Spread over neighbours such that white noise keeps its variance.
+
+    Weights of a sum over such noise, spread themselves, are its weights over the white noise.
+    """
+    return _smoothed(image, weight) * (1 + 2 * weight) ** 2 / (1 + 2 * weight**2) if weight else image
 
 
 def _smoothed(image: FloatArray, weight: float) -> FloatArray:
-    """Convolve with (w, 1, w) / (1 + 2w) along both axes."""
+    """Convolve with (w, 1, w) / (1 + 2w) along the last two axes."""
     kernel = np.array([weight, 1.0, weight]) / (1 + 2 * weight)
-    once = convolve1d(image, kernel, axis=0, mode="wrap")
-    return np.asarray(convolve1d(once, kernel, axis=1, mode="wrap"))
+    once = convolve1d(image, kernel, axis=-2, mode="wrap")
+    return np.asarray(convolve1d(once, kernel, axis=-1, mode="wrap"))
 
 
 def stated_variance(conditions: Conditions, science: FloatArray, template: FloatArray) -> FloatArray:

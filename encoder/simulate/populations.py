@@ -67,6 +67,9 @@ _TYPE_SHARE = {
 }
 """How likely a galaxy of each spectral type belongs to the class, before counts."""
 
+CLASS_SHARE = {"bulge": 1.0, "disk": 0.75, "edge_on": 0.17, "merger": 0.08}
+"""Of galaxies of a type that may be of the class. Edge-on: disks inclined by 80 degrees or more, if they lie at
+random; mergers: Lotz et al. 2011 (ApJ 742, 103) have 2 to 10 %."""
 
 NUCLEI = (0.9, 2.2)
 """Least and largest distance of a merger's nuclei, in half-light radii."""
@@ -88,7 +91,10 @@ class Galaxy:
     bulge_fraction : float
         In i.
     separation : float or None
-        Between the nuclei of a merger, arcsec; None for what is no merger.
+        What has to be resolved to tell the class, arcsec: distance of a merger's nuclei, radius of a ring; None
+        for single galaxies.
+    source_redshift : float or None
+        Of what a lens has behind it.
     """
 
     redshift: float
@@ -97,6 +103,7 @@ class Galaxy:
     half_light_radius: float
     bulge_fraction: float
     separation: float | None = None
+    source_redshift: float | None = None
 
     @property
     def fluxes(self) -> FloatArray:
@@ -122,6 +129,18 @@ def _schechter(magnitude: FloatArray, name: str) -> FloatArray:
     z = np.minimum(Z_GRID, 1.0)
     x = 10.0 ** (-0.4 * (magnitude - (m_star - _BRIGHTENING * z)))
     return np.asarray(density * 10.0 ** (evolution * z) * x ** (alpha + 1) * np.exp(-x))
+
+
+def early_m_star(redshift: float) -> float:
+    """M* of the reddest type in rest-frame B at a redshift."""
+    return _SCHECHTER["E"][0] - _BRIGHTENING * min(redshift, 1.0)
+
+
+def class_shares(magnitude: float, band: int) -> FloatArray:
+    """Shares of `GALAXIES` among galaxies of an apparent magnitude in a band, shape (4,)."""
+    by_type = redshift_and_type(magnitude, band).sum(axis=1)
+    shares = np.array([CLASS_SHARE[label] * np.dot(_TYPE_SHARE[label], by_type) for label in GALAXIES])
+    return np.asarray(shares / shares.sum())
 
 
 def redshift_and_type(magnitude: float, band: int) -> FloatArray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from broker.alert import Survey
+from encoder.simulate.anomalies import ANOMALIES, anomaly_parts, draw_anomaly
 from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray, redden
 from encoder.simulate.components import Component, PointSource, Scene
@@ -30,6 +31,13 @@ REACH = {Survey.LSST: 2.4, Survey.ZTF: 12.0}
 HOST_DRAWS = 60
 """Attempts to find an acceptable host."""
 
+RARE_DRAWS = 10
+"""Times as many for anomalies: few ellipticals bend light by more than the seeing."""
+
+RARE_LIGHT, RARE_PARTED = 0.3, 1.5
+"""What makes an anomaly has about so much of its light, and is told beside the nucleus only so many times farther
+away than two equal nuclei are told from each other."""
+
 NUCLEAR_SHARE = 0.35
 """Of alerts on galaxies: active nuclei and tidal disruptions; the rest follow the host's light."""
 
@@ -45,7 +53,7 @@ class Candidate:
     size : float
         Half-light radius in arcsec; zero for a star.
     separation : float or None
-        Of a merger's nuclei, arcsec; None where there is one nucleus.
+        What tells its class, arcsec (`Galaxy`); None where its size does.
     """
 
     fluxes: FloatArray
@@ -79,7 +87,7 @@ def draw_scene(
         Whether a host or star may stand there: they are drawn until one is accepted, or `HOST_DRAWS` times.
     """
     ebv = float(min(rng.exponential(MEAN_EBV[survey]), 0.5))
-    if label in GALAXIES:
+    if label in GALAXIES or label in ANOMALIES:
         galaxy = _host(label, survey, ebv, accept, rng)
         return _galaxy_scene(label, galaxy, survey, ebv, rng)
     extended, points = draw_field(survey, ebv, 3.0 if label == "transient" else 1.8, rng)
@@ -115,16 +123,27 @@ def _host(
     accept: Accept,
     rng: np.random.Generator,
 ) -> Galaxy:
-    for _ in range(HOST_DRAWS):
-        galaxy = draw_galaxy(label, host_magnitude(survey, rng), REFERENCE_BAND[survey], rng)
+    rare = label in ANOMALIES
+    draw = draw_anomaly if rare else draw_galaxy
+    for _ in range(HOST_DRAWS * RARE_DRAWS if rare else HOST_DRAWS):
+        galaxy = draw(label, host_magnitude(survey, rng), REFERENCE_BAND[survey], rng)
         fluxes = redden(galaxy.fluxes, ebv, survey)
-        if accept(Candidate(fluxes, galaxy.half_light_radius, galaxy.separation)):
+        if accept(as_candidate(label, galaxy, fluxes)):
             break
     return galaxy
 
 
+def as_candidate(label: str, galaxy: Galaxy, fluxes: FloatArray) -> Candidate:
+    """Say what must be seen of a galaxy with such fluxes behind dust: of an anomaly, what makes it one."""
+    if label not in ANOMALIES or galaxy.separation is None:
+        return Candidate(fluxes, galaxy.half_light_radius, galaxy.separation)
+    parted = 1.0 if label == "double_nucleus" else RARE_PARTED
+    return Candidate(RARE_LIGHT * fluxes, galaxy.half_light_radius, galaxy.separation / parted)
+
+
 def _galaxy_scene(label: str, galaxy: Galaxy, survey: Survey, ebv: float, rng: np.random.Generator) -> Scene:
-    extended, points, orientation = galaxy_parts(label, galaxy, survey, rng)
+    parts = anomaly_parts if label in ANOMALIES else galaxy_parts
+    extended, points, orientation = parts(label, galaxy, survey, rng)
     nuclear = happens(NUCLEAR_SHARE, rng)
     dx, dy = (0.0, 0.0) if nuclear else _offset(galaxy, orientation, REACH[survey], rng)
     fluxes = redden(galaxy.fluxes, ebv, survey)

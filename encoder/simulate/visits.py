@@ -116,8 +116,8 @@ def _lsst(band: int, rng: np.random.Generator) -> Conditions:
     return Conditions(
         survey=Survey.LSST,
         band=band,
-        science_psf=_psf(Survey.LSST, 0.92, 0.28, (0.55, 2.1), rng),
-        template_psf=_psf(Survey.LSST, 0.88, 0.16, (0.55, 1.4), rng),
+        science_psf=draw_psf(Survey.LSST, 0.92, 0.28, (0.55, 2.1), rng),
+        template_psf=draw_psf(Survey.LSST, 0.88, 0.16, (0.55, 1.4), rng),
         science_noise=noise,
         template_noise=noise * share,
         unit=1.0,
@@ -142,8 +142,8 @@ def _ztf(band: int, rng: np.random.Generator) -> Conditions:
     return Conditions(
         survey=Survey.ZTF,
         band=band,
-        science_psf=_psf(Survey.ZTF, 2.2, 0.22, (1.5, 4.5), rng),
-        template_psf=_psf(Survey.ZTF, 2.1, 0.12, (1.6, 3.2), rng),
+        science_psf=draw_psf(Survey.ZTF, 2.2, 0.22, (1.5, 4.5), rng),
+        template_psf=draw_psf(Survey.ZTF, 2.1, 0.12, (1.6, 3.2), rng),
         science_noise=noise,
         template_noise=noise * float(np.clip(rng.lognormal(np.log(0.23), 0.25), 0.12, 0.6)),
         unit=float(10 ** (-0.4 * (AB_ZERO_POINT_NJY - zero_point))),
@@ -170,9 +170,10 @@ def _ztf_frame(rng: np.random.Generator) -> Frame:
     return Frame((int(height), int(width)), float(x), float(y), (float(position[0]), float(position[1])))
 
 
-def _psf(
+def draw_psf(
     survey: Survey, median: float, scatter: float, limits: tuple[float, float], rng: np.random.Generator
 ) -> Psf:
+    """Draw a PSF: a FWHM in arcsec log-normal about a median, of a survey's pixel."""
     fwhm = float(np.clip(rng.lognormal(np.log(median), scatter), *limits))
     ellipticity, angle = min(rng.rayleigh(0.025), 0.12), rng.uniform(0, 2 * np.pi)
     return Psf(
