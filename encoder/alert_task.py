@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from broker.alert import BANDS, ROLES, SURVEYS, Survey
 from encoder.augment import Views, as_served
 from encoder.backbone import Encoder
-from encoder.boxes import Boxes, Laid
+from encoder.boxes import Boxes, BoxSource, Laid
 from encoder.config import PretrainConfig
 from encoder.heads import asinh_magnitude
 from encoder.moco import Batch, MoCo
@@ -41,13 +41,13 @@ class AlertTask:
     Parameters
     ----------
     config : PretrainConfig
-    boxes : Boxes
-        The training set.
+    boxes : Boxes or StoredBoxes
+        The training set, in memory or in shards.
     labels : Tensor of int64, shape (n,)
         -1 where unknown. Watched (nearest-neighbour score); trained on only where the recipe gives labels a weight.
     """
 
-    def __init__(self, config: PretrainConfig, boxes: Boxes, labels: Tensor) -> None:
+    def __init__(self, config: PretrainConfig, boxes: BoxSource, labels: Tensor) -> None:
         self.config = config
         self._boxes = boxes
         self._views = Views(config.views, config.network.size)
@@ -85,7 +85,7 @@ class AlertTask:
 
 def pretrain(
     config: PretrainConfig,
-    boxes: Boxes,
+    boxes: BoxSource,
     labels: Tensor,
     output: Path,
     *,
@@ -131,12 +131,12 @@ def spread_of_known(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(variance > 1e-6, variance.sqrt(), torch.ones(()))  # noqa: PLR2004
 
 
-def measure(boxes: Boxes, size: int, chunk: int = 512) -> Tensor:
+def measure(boxes: BoxSource, size: int, chunk: int = 512) -> Tensor:
     """Measure what the side task regresses: free labels of the alert as it came, before any view.
 
     Parameters
     ----------
-    boxes : Boxes
+    boxes : Boxes or StoredBoxes
     size : int
         Side of the grid.
     chunk : int

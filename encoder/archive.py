@@ -1,13 +1,15 @@
 """Shards: alerts laid out for training, one NumPy archive for each chunk of at most 2,000.
 
-A shard is an uncompressed ``.npz`` with one array for each field of `Shard` and ``format = 1``. Pixels are
-native and in survey units, sky and noise are found as serving finds them (`broker.geometry`), so that a
-network learns from what it will be served.
+A shard is an uncompressed ``.npz`` with one array for each field of `Shard` and ``format = 1``. Its pixels lie
+in the file as they lie in memory, so that `encoder.stored` reads single rows of them. Pixels are native and in
+survey units, sky and noise are found as serving finds them (`broker.geometry`), so that a network learns from
+what it will be served.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,14 +27,11 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """Alerts as arrays; n of them.
+class Columns:
+    """All that is known of alerts but their pixels; n of them.
 
     Attributes
     ----------
-    box : ndarray of float32, shape (n, 3, 64, 64)
-        Science, template, difference: native pixels in nJy (Rubin) or DN (ZTF), sky subtracted, NaN where
-        there is no data. The alert lies within half a pixel of (31.5, 31.5).
     centre : ndarray of float32, shape (n, 2)
         (x, y) of the alert in the box.
     noise : ndarray of float32, shape (n, 3)
@@ -56,7 +55,6 @@ class Shard:
     classes : tuple of str
     """
 
-    box: Float32Array
     centre: Float32Array
     noise: Float32Array
     pixel_scale: Float32Array
@@ -74,13 +72,32 @@ class Shard:
     def __len__(self) -> int:
         return len(self.alert_id)
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Shard":
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Self:
         """Alerts of some rows."""
-        arrays = {name: getattr(self, name)[rows] for name in ARRAYS}
-        return Shard(**arrays, classes=self.classes)
+        taken: dict[str, Any] = {
+            f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "classes"
+        }
+        return replace(self, **taken)
 
 
-ARRAYS = tuple(f.name for f in fields(Shard) if f.name != "classes")
+COLUMNS = tuple(f.name for f in fields(Columns) if f.name != "classes")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard(Columns):
+    """Alerts as arrays, with their pixels.
+
+    Attributes
+    ----------
+    box : ndarray of float32, shape (n, 3, 64, 64)
+        Science, template, difference: native pixels in nJy (Rubin) or DN (ZTF), sky subtracted, NaN where
+        there is no data. The alert lies within half a pixel of (31.5, 31.5).
+    """
+
+    box: Float32Array
+
+
+ARRAYS = (*COLUMNS, "box")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,26 +256,39 @@ def load_shards(paths: Iterable[Path]) -> Shard:
     SettingsError
         If there is none, one is no shard, or their classes differ.
     """
-    shards = [_load(path) for path in paths]
+    shards, classes = _agreeing([_load(path, ARRAYS) for path in paths])
+    return Shard(**shards, classes=classes)
+
+
+def load_columns(paths: Iterable[Path]) -> Columns:
+    """Read all but the pixels, of shards as `load_shards` takes them and with its errors."""
+    shards, classes = _agreeing([_load(path, COLUMNS) for path in paths])
+    return Columns(**shards, classes=classes)
+
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+
+def _agreeing(shards: Sequence[tuple[Arrays, tuple[str, ...]]]) -> tuple[Arrays, tuple[str, ...]]:
     if not shards:
         raise SettingsError("no shard was given; `encoder simulate` makes some")
-    named = {s.classes for s in shards if s.classes}  # ingested ones have no labels to name
+    named = {classes for _, classes in shards if classes}  # ingested ones have no labels to name
     if len(named) > 1:
         raise SettingsError(f"the shards have different classes: {sorted(named)}")
-    arrays = {name: np.concatenate([getattr(s, name) for s in shards]) for name in ARRAYS}
-    return Shard(**arrays, classes=next(iter(named), ()))
+    joined = {name: np.concatenate([arrays[name] for arrays, _ in shards]) for name in shards[0][0]}
+    return joined, next(iter(named), ())
 
 
-def _load(path: Path) -> Shard:
+def _load(path: Path, wanted: Sequence[str]) -> tuple[Arrays, tuple[str, ...]]:
     try:
-        return _read(path)
+        return _read(path, wanted)
     except (BadZipFile, EOFError, ValueError, OSError) as error:
         raise SettingsError(
             f"{path} cannot be read as a shard: {error}; make it again, or remove it"
         ) from error
 
 
-def _read(path: Path) -> Shard:
+def _read(path: Path, wanted: Sequence[str]) -> tuple[Arrays, tuple[str, ...]]:
     # Opened here, as NumPy leaves a file open that is no archive.
     with path.open("rb") as file, np.load(file) as data:
         missing = sorted({*ARRAYS, "classes", "format"} - set(data.files))
@@ -266,5 +296,4 @@ def _read(path: Path) -> Shard:
             raise SettingsError(f"{path} is no shard: it has {sorted(data.files)} and lacks {missing}")
         if int(data["format"]) != FORMAT:
             raise SettingsError(f"{path} has format {int(data['format'])}; this version reads {FORMAT}")
-        arrays = {name: data[name] for name in ARRAYS}
-        return Shard(**arrays, classes=tuple(str(c) for c in data["classes"]))
+        return {name: data[name] for name in wanted}, tuple(str(c) for c in data["classes"])

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -12,20 +12,19 @@ from torch import Tensor, nn
 from broker.alert import SURVEYS
 from broker.contract import Grid
 from broker.geometry import LARGEST_PIXEL
-from encoder.archive import Shard
+from encoder.archive import Columns, Shard
+from encoder.stored import StoredPixels
 
 DRAWS = 2**32
 """Objects are split by the first 32 bits of a digest of their name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Boxes:
-    """Boxes of native pixels, large enough that any rotation of the grid stays within.
+class BoxColumns:
+    """All that is known of boxes but their pixels; n of them.
 
     Attributes
     ----------
-    box : Tensor, shape (n, 3, side, side)
-        Survey units, sky subtracted; NaN where invalid.
     centre : Tensor, shape (n, 2)
         (x, y) of the alert in 0-based box pixels.
     noise : Tensor, shape (n, 3)
@@ -41,7 +40,6 @@ class Boxes:
         Alerts of one object on the sky, visits of it, share a number.
     """
 
-    box: Tensor
     centre: Tensor
     noise: Tensor
     ratio: Tensor
@@ -51,37 +49,89 @@ class Boxes:
     photometry: Tensor
     sky_object: Tensor
 
-    @classmethod
-    def of(cls, shards: Shard, grid: Grid) -> Self:
-        """Take shards as they were read; pixels are not copied."""
-        scale = np.array([grid.pixel_scale[survey.value] for survey in SURVEYS])[shards.survey]
-        return cls(
-            box=torch.from_numpy(shards.box),
-            centre=_float(shards.centre),
-            noise=_float(np.nan_to_num(shards.noise)),
-            ratio=_float(scale / shards.pixel_scale),
-            survey=torch.from_numpy(shards.survey.astype(np.int64)),
-            band=torch.from_numpy(shards.band.astype(np.int64)),
-            psf_fwhm=_float(shards.psf_fwhm / scale[:, None]),
-            photometry=_float(shards.photometry),
-            sky_object=torch.from_numpy(np.unique(shards.object_id, return_inverse=True)[1].reshape(-1)),
-        )
-
     def __len__(self) -> int:
-        return len(self.box)
+        return len(self.survey)
 
     def digest(self) -> str:
         """Hex SHA-256 of what tells these alerts, in their order, from others; pixels are left out."""
         told = (self.centre, self.noise, self.survey, self.band, self.photometry, self.sky_object)
         return hashlib.sha256(b"".join(one.numpy().tobytes() for one in told)).hexdigest()
 
+    def columns(self, rows: Tensor | slice) -> dict[str, Tensor]:
+        """All but the pixels of some rows, by name."""
+        return {entry.name: getattr(self, entry.name)[rows] for entry in fields(BoxColumns)}
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes(BoxColumns):
+    """Boxes of native pixels, large enough that any rotation of the grid stays within.
+
+    Attributes
+    ----------
+    box : Tensor, shape (n, 3, side, side)
+        Survey units, sky subtracted; NaN where invalid.
+    """
+
+    box: Tensor
+
+    @classmethod
+    def of(cls, shards: Shard, grid: Grid) -> Self:
+        """Take shards as they were read; pixels are not copied."""
+        return cls(**_columns(shards, grid), box=torch.from_numpy(shards.box))
+
     def __getitem__(self, rows: Tensor | slice) -> Self:
-        return type(self)(**{entry.name: getattr(self, entry.name)[rows] for entry in fields(self)})
+        return type(self)(**self.columns(rows), box=self.box[rows])
 
     def pixels(self) -> tuple[Tensor, Tensor]:
         """Fluxes with 0 where invalid, and 1 where valid; both (n, 3, side, side)."""
         valid = self.box.abs() < LARGEST_PIXEL  # False for NaN
         return torch.where(valid, self.box, torch.zeros(())), valid.to(self.box.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBoxes(BoxColumns):
+    """Boxes whose pixels stay in their shards until rows of them are wanted.
+
+    Attributes
+    ----------
+    stored : StoredPixels
+    """
+
+    stored: StoredPixels
+
+    @classmethod
+    def of(cls, columns: Columns, stored: StoredPixels, grid: Grid) -> Self:
+        """Take shards as `encoder.stored.open_shards` gives them."""
+        return cls(**_columns(columns, grid), stored=stored)
+
+    def take(self, rows: Tensor | slice) -> Self:
+        """Choose rows; no pixel is read."""
+        return type(self)(**self.columns(rows), stored=self.stored.take(self._numbers(rows)))
+
+    def __getitem__(self, rows: Tensor | slice) -> Boxes:
+        pixels = torch.from_numpy(self.stored.read(self._numbers(rows)))
+        return Boxes(**self.columns(rows), box=pixels)
+
+    def _numbers(self, rows: Tensor | slice) -> NDArray[np.int64]:
+        return torch.arange(len(self))[rows].numpy()
+
+
+BoxSource: TypeAlias = Boxes | StoredBoxes
+"""What gives boxes by rows, from memory or from shards: the same to the bit."""
+
+
+def _columns(shards: Columns, grid: Grid) -> dict[str, Tensor]:
+    scale = np.array([grid.pixel_scale[survey.value] for survey in SURVEYS])[shards.survey]
+    return {
+        "centre": _float(shards.centre),
+        "noise": _float(np.nan_to_num(shards.noise)),
+        "ratio": _float(scale / shards.pixel_scale),
+        "survey": torch.from_numpy(shards.survey.astype(np.int64)),
+        "band": torch.from_numpy(shards.band.astype(np.int64)),
+        "psf_fwhm": _float(shards.psf_fwhm / scale[:, None]),
+        "photometry": _float(shards.photometry),
+        "sky_object": torch.from_numpy(np.unique(shards.object_id, return_inverse=True)[1].reshape(-1)),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import torch
 
 from broker.contract import COMMON_GRID
 from broker.errors import SettingsError
-from encoder.archive import load_shards
-from encoder.boxes import Boxes
+from encoder.archive import Columns, load_shards
+from encoder.boxes import Boxes, StoredBoxes
 from encoder.fit import Labelled
+from encoder.stored import open_shards
 
 
 def load_labelled(data: Path) -> tuple[Labelled, tuple[str, ...]]:
@@ -19,13 +20,29 @@ def load_labelled(data: Path) -> tuple[Labelled, tuple[str, ...]]:
     SettingsError
         If there is none.
     """
-    paths = sorted(data.glob("*.npz")) if data.is_dir() else [data]
-    if not paths or not all(path.exists() for path in paths):
-        raise SettingsError(f"no shards (*.npz) at {data}: make some with `encoder simulate --output {data}`")
-    shard = load_shards(paths)
+    shard = load_shards(_shards(data))
     return Labelled(
         Boxes.of(shard, COMMON_GRID),
         torch.from_numpy(shard.label),
         torch.from_numpy(shard.redshift),
         shard.object_id,
     ), shard.classes
+
+
+def open_alerts(data: Path) -> tuple[Columns, StoredBoxes]:
+    """Open a shard or a folder of shards of any size: pixels are read by rows, as they are wanted.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    columns, stored = open_shards(_shards(data))
+    return columns, StoredBoxes.of(columns, stored, COMMON_GRID)
+
+
+def _shards(data: Path) -> list[Path]:
+    paths = sorted(data.glob("*.npz")) if data.is_dir() else [data]
+    if not paths or not all(path.exists() for path in paths):
+        raise SettingsError(f"no shards (*.npz) at {data}: make some with `encoder simulate --output {data}`")
+    return paths

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from broker.errors import SettingsError
 from encoder.alert_task import pretrain as pretrain_alerts
-from encoder.cli.labelled import load_labelled
+from encoder.cli.labelled import open_alerts
 from encoder.cli.options import Data, Output, Threads, command, console
 from encoder.config import PretrainConfig, Recipe
 from encoder.fit import held_out_objects
@@ -97,11 +97,12 @@ def _on_alerts(
     data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console, world: World
 ) -> Run[Any]:
     recipe = _recipe(config, PretrainConfig)
-    alerts, _ = load_labelled(data)
-    seen = alerts.take(~held_out_objects(recipe, alerts.object_id))
-    out.print(f"{len(seen)} of {len(alerts)} alerts; the others are held out")
+    columns, boxes = open_alerts(data)
+    seen = torch.from_numpy(~held_out_objects(recipe, columns.object_id))
+    labels = torch.from_numpy(columns.label)[seen]
+    out.print(f"{len(labels)} of {len(columns)} alerts; the others are held out")
     return pretrain_alerts(
-        recipe, seen.boxes, seen.label, output, max_minutes=max_minutes, console=out, world=world
+        recipe, boxes.take(seen), labels, output, max_minutes=max_minutes, console=out, world=world
     )
 
 

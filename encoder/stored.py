@@ -1,0 +1,174 @@
+"""Pixels of shards, read by rows: a set of any size is trained on in the memory of a batch.
+
+The member ``box.npy`` of an uncompressed ``.npz`` is an array of C order at a fixed place of the file: a row is
+one read at a known offset. Measured against HDF5, Arrow and Parquet in `benchmarks/loader.py`. The file is read
+rather than mapped: pages of a map count as the process's own, so that a long run would seem to grow with its set.
+"""
+
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from broker.alert import ROLES, Float32Array
+from broker.errors import SettingsError
+from encoder.archive import BOX_SIDE, Columns, load_columns
+
+MEMBER = "box.npy"
+
+BOX_SHAPE = (len(ROLES), BOX_SIDE, BOX_SIDE)
+
+PIXEL = np.dtype("<f4")
+
+ROW_BYTES = int(np.prod(BOX_SHAPE)) * PIXEL.itemsize
+
+LOCAL_HEADER_SIZE = 30
+"""Bytes of a ZIP local file header; its last two words are the lengths of name and extra field (APPNOTE 4.3.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where the pixels of one shard lie.
+
+    Attributes
+    ----------
+    path : Path
+    offset : int
+        Byte of the file at which the first row begins.
+    rows : int
+    """
+
+    path: Path
+    offset: int
+    rows: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Member":
+        """Find the pixels of a shard.
+
+        Raises
+        ------
+        SettingsError
+            They cannot be read by rows: compressed, of another type, order or shape, or cut off.
+        """
+        with path.open("rb") as file, ZipFile(file) as archive:
+            entry = archive.getinfo(MEMBER)
+            if entry.compress_type != ZIP_STORED:
+                raise SettingsError(
+                    f"{path} is compressed, and its pixels cannot be read by rows: load it with `load_shards` and "
+                    "write it with `save_shard` (both of encoder.archive), or make it again"
+                )
+            file.seek(entry.header_offset + LOCAL_HEADER_SIZE - 4)
+            name, extra = struct.unpack("<HH", file.read(4))
+            file.seek(name + extra, os.SEEK_CUR)
+            shape = _header(file, path)
+            return cls(path, file.tell(), shape[0])
+
+
+def _header(file: BinaryIO, path: Path) -> tuple[int, ...]:
+    """Read the header of an array, and leave the file at its first row."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, columns_first, dtype = read(file)
+    if columns_first or dtype != PIXEL or shape[1:] != BOX_SHAPE:
+        raise SettingsError(
+            f"{path} has pixels of {dtype}{shape}{' in Fortran order' if columns_first else ''}; they must be "
+            f"{PIXEL}(n, {', '.join(map(str, BOX_SHAPE))}) in C order"
+        )
+    return tuple(shape)
+
+
+class StoredPixels:
+    """Pixels of many shards as one array of rows, none of which is held.
+
+    Parameters
+    ----------
+    members : iterable of Member
+    rows : ndarray of int64, shape (n,), optional
+        Rows of all members taken together that are this array's; by default all, in their order.
+    """
+
+    def __init__(self, members: Iterable[Member], rows: NDArray[np.int64] | None = None) -> None:
+        self._members = tuple(members)
+        self._ends = np.cumsum([member.rows for member in self._members], dtype=np.int64)
+        self._rows = np.arange(self._ends[-1], dtype=np.int64) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, rows: NDArray[np.int64]) -> "StoredPixels":
+        """Choose rows; nothing is read."""
+        return StoredPixels(self._members, self._rows[rows])
+
+    def read(self, rows: NDArray[np.int64]) -> Float32Array:
+        """Read rows in the order they are given in.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (m,)
+
+        Returns
+        -------
+        ndarray of float32, shape (m, 3, 64, 64)
+
+        Raises
+        ------
+        SettingsError
+            A shard is gone or has become shorter since it was opened.
+        """
+        wanted = self._rows[rows]
+        pixels = np.empty((len(wanted), *BOX_SHAPE), PIXEL)
+        holder = np.searchsorted(self._ends, wanted, side="right")
+        order = np.argsort(wanted, kind="stable")  # a disk likes rows in its own order
+        for places in np.split(order, np.flatnonzero(np.diff(holder[order])) + 1):
+            if len(places):
+                number = holder[places[0]]
+                member = self._members[number]
+                _read_rows(member, places, wanted[places] - (self._ends[number] - member.rows), pixels)
+        return pixels
+
+
+def _read_rows(
+    member: Member, places: NDArray[np.int64], rows: NDArray[np.int64], pixels: Float32Array
+) -> None:
+    """Read rows of one shard into their places."""
+    try:
+        with member.path.open("rb", buffering=0) as file:
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                got = os.preadv(file.fileno(), [pixels[place]], member.offset + row * ROW_BYTES)
+                if got != ROW_BYTES:
+                    raise SettingsError(
+                        f"{member.path} ends within row {row} of {member.rows}: it was changed, or its copy was "
+                        "interrupted; make it again, or remove it"
+                    )
+    except OSError as error:
+        raise SettingsError(f"{member.path} cannot be read any more: {error}") from error
+
+
+def open_shards(paths: Iterable[Path]) -> tuple[Columns, StoredPixels]:
+    """Read all but the pixels of shards, and find where these are.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+
+    Returns
+    -------
+    Columns
+    StoredPixels
+        With the same rows.
+
+    Raises
+    ------
+    SettingsError
+        If there is none, one is no shard or cannot be read by rows, or their classes differ.
+    """
+    found = list(paths)
+    columns = load_columns(found)
+    return columns, StoredPixels([Member.of(path) for path in found])
