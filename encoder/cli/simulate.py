@@ -8,45 +8,93 @@ import typer
 
 from broker.errors import SettingsError
 from encoder.cli.options import command, console
+from encoder.simulate import ANOMALIES, CLASSES, simulate_hosts
 from encoder.simulate import simulate as simulate_shards
 from encoder.simulate.packets import LABELS_FILE, simulate_packets
+from encoder.simulate.shards import FIRST_ANOMALY
 
 app = command()
 
 
 @app.command(
     epilog="Examples: `encoder simulate --output shards --count 2000 --seed 3`, "
-    "`encoder simulate --packets packets --count 200`"
+    "`encoder simulate --packets packets --count 200`, "
+    "`encoder simulate --hosts 60000 --output hosts.hdf5`, "
+    "`encoder simulate --anomalies 400 --output anomalies`"
 )
 def simulate(
-    output: Annotated[Path | None, typer.Option("--output", help="Folder for shards.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder for shards; with --hosts an HDF5 file.")
+    ] = None,
     packets: Annotated[
         Path | None, typer.Option("--packets", help="Folder for packets as the surveys send them.")
     ] = None,
     count: Annotated[
         int, typer.Option(min=1, help="Objects, half of each survey, all classes alike.")
     ] = 16_000,
+    anomalies: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="In place of --count: so many alerts on lens arcs, rings, double nuclei and tidal tails, to test "
+            "with and not to train on.",
+        ),
+    ] = None,
+    hosts: Annotated[
+        int | None,
+        typer.Option(min=1, help="In place of alerts: so many galaxies in Rubin's six bands, for --output."),
+    ] = None,
+    anomaly_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Of --hosts: share of such anomalies, with labels of their own."),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same alerts.")] = 1,
-    processes: Annotated[int, typer.Option(min=0, help="For shards; 0 uses every core.")] = 0,
-    visits: Annotated[int, typer.Option(min=1, help="Alerts of each object.")] = 1,
+    processes: Annotated[int, typer.Option(min=0, help="For shards and hosts; 0 uses every core.")] = 0,
+    visits: Annotated[int, typer.Option(min=1, help="Alerts or images of each object.")] = 1,
 ) -> None:
-    """Simulate labelled alerts of both surveys: shards to train on, packets to replay, or both."""
+    """Simulate labelled alerts of both surveys, as shards or packets or both, or images of galaxies.
+
+    A run of --hosts that was stopped goes on with the same command.
+    """
     if output is None and packets is None:
         raise SettingsError("nowhere to write to: give --output for shards, --packets for packets, or both")
-    if output is not None:
-        if next(output.glob("*.npz"), None) is not None:
+    if hosts is None and anomaly_share:
+        raise SettingsError("--anomaly-share is of --hosts; for alerts there is --anomalies COUNT")
+    workers = processes or os.cpu_count() or 1
+    if hosts is not None:
+        if output is None or packets is not None or anomalies is not None:
             raise SettingsError(
-                f"{output} holds shards already, which would be mixed with new ones: remove them first"
+                "--hosts makes one HDF5 file: give --output, and neither --packets nor --anomalies"
             )
+        simulate_hosts(hosts, seed, output, processes=workers, visits=visits, anomaly_share=anomaly_share)
+        console.print(f"{hosts} hosts in {output}. {_after_hosts(output, anomaly_share)}")
+        return
+    rare = anomalies is not None
+    objects, classes = (anomalies or count), (ANOMALIES if rare else CLASSES)
+    first = FIRST_ANOMALY if rare else 0
+    if output is not None:
+        _refuse_mixing(output)
         shards = simulate_shards(
-            count, seed, output, processes=processes or os.cpu_count() or 1, visits=visits
+            objects, seed, output, classes=classes, processes=workers, visits=visits, first=first
         )
-        console.print(
-            f"{len(shards)} shards in {output}. Next: encoder pretrain --data {output} --output runs/pretrain"
-        )
+        next_step = "" if rare else f" Next: encoder pretrain --data {output} --output runs/pretrain"
+        console.print(f"{len(shards)} shards in {output}.{next_step}")
     if packets is not None:
-        written = simulate_packets(count, seed, packets, visits=visits)
+        written = simulate_packets(objects, seed, packets, classes=classes, visits=visits, first=first)
         console.print(
             f"{len(written)} packets and {LABELS_FILE} in {packets}. "
             f"Next: broker-replay {packets} --topic alerts"
+        )
+
+
+def _after_hosts(output: Path, anomaly_share: float) -> str:
+    if anomaly_share:
+        return "It holds anomalies: a set to test with, not to train on."
+    return f"Next: encoder pretrain --data {output} --output runs/hosts"
+
+
+def _refuse_mixing(folder: Path) -> None:
+    if next(folder.glob("*.npz"), None) is not None:
+        raise SettingsError(
+            f"{folder} holds shards already, which would be mixed with new ones: remove them first"
         )

@@ -1,7 +1,9 @@
-"""Simulated alerts of both surveys, drawn with GalSim and labelled; see ``docs/simulation.md``."""
+"""Simulated alerts of both surveys and images of galaxies, drawn with GalSim; see ``docs/simulation.md``."""
 
+from encoder.simulate.anomalies import ANOMALIES
 from encoder.simulate.driver import simulated_alerts
+from encoder.simulate.host_archive import simulate_hosts
 from encoder.simulate.populations import CLASSES
 from encoder.simulate.shards import simulate
 
-__all__ = ["CLASSES", "simulate", "simulated_alerts"]
+__all__ = ["ANOMALIES", "CLASSES", "simulate", "simulate_hosts", "simulated_alerts"]

@@ -33,7 +33,7 @@ def simulate_one(seed: int, number: int, survey: Survey, label: str, *, visit: i
         The object; the same two give the same object in any process.
     survey : Survey
     label : str
-        One of `CLASSES`.
+        One of `CLASSES` or `ANOMALIES`.
     visit : int
         Another visit sees the same scene under other conditions.
 

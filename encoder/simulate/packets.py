@@ -78,6 +78,7 @@ def simulate_packets(
     surveys: Sequence[Survey] = tuple(Survey),
     classes: Sequence[str] = CLASSES,
     visits: int = 1,
+    first: int = 0,
 ) -> list[Path]:
     """Simulate alerts into packets; the same as `encoder.simulate.simulate` puts into shards.
 
@@ -90,12 +91,14 @@ def simulate_packets(
         Take turns.
     visits : int
         Alerts of each object.
+    first : int
+        Number of the first object.
 
     Returns
     -------
     list of Path
     """
-    alerts = simulated_alerts(range(n), seed, surveys, classes, visits)
+    alerts = simulated_alerts(range(first, first + n), seed, surveys, classes, visits)
     shown = track(alerts, description=f"simulate {n} objects", total=n * visits)
     return write_packets(shown, folder)
 

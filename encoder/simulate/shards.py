@@ -14,22 +14,24 @@ from broker.cutouts import effective_fwhm
 from broker.errors import SettingsError
 from encoder.archive import Shard, box_of, save_shard, stack
 from encoder.simulate.alerts import OBJECT_IDS, SimulatedAlert
+from encoder.simulate.anomalies import ANOMALIES
 from encoder.simulate.driver import simulated_alerts
 from encoder.simulate.populations import CLASSES
 
 ALERTS_PER_SHARD = 1000
-SEEN, UNSEEN = 20.0, 3.0
-"""Signal-to-noise in the template above which a host gives its class, below which an alert is hostless."""
+
+FIRST_ANOMALY = OBJECT_IDS // 2
+"""Anomalies are numbered from here, so that their ids are not those of other alerts of the seed."""
 
 
-def to_shard(alerts: Sequence[SimulatedAlert]) -> Shard:
+def to_shard(alerts: Sequence[SimulatedAlert], classes: tuple[str, ...] = CLASSES) -> Shard:
     """Lay simulated alerts into a shard, by the road real ones take."""
     boxes = [box_of(a.alert(), a.cutouts()) for a in alerts]
     return stack(
         boxes,
         alerts=[a.alert() for a in alerts],
-        classes=CLASSES,
-        labels=[CLASSES.index(a.label) for a in alerts],
+        classes=classes,
+        labels=[classes.index(a.label) for a in alerts],
         redshifts=[a.redshift for a in alerts],
         ebvs=[a.ebv for a in alerts],
         # ZTF does not publish its PSF's image; here it is known.
@@ -53,10 +55,15 @@ class _Recipe:
     classes: tuple[str, ...]
     visits: int
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names in the shard; with those of anomalies it cannot be read together with shards to train on."""
+        return (*CLASSES, *ANOMALIES) if set(self.classes) & set(ANOMALIES) else CLASSES
+
     def write(self, path: Path, numbers: Sequence[int]) -> int:
         """Simulate a run of objects into one shard; gives how many."""
         alerts = simulated_alerts(numbers, self.seed, self.surveys, self.classes, self.visits)
-        save_shard(path, to_shard(list(alerts)))
+        save_shard(path, to_shard(list(alerts), self.named))
         return len(numbers)
 
 
@@ -69,6 +76,7 @@ def simulate(
     classes: Sequence[str] = CLASSES,
     processes: int = 1,
     visits: int = 1,
+    first: int = 0,
     alerts_per_shard: int = ALERTS_PER_SHARD,
 ) -> list[Path]:
     """Simulate labelled alerts into shards.
@@ -82,10 +90,12 @@ def simulate(
     out_dir : Path
         Made where it does not exist.
     surveys, classes : sequence
-        Take turns.
+        Take turns; of `CLASSES` and `ANOMALIES`.
     processes : int
     visits : int
         Alerts of each object, all of one scene under conditions of their own.
+    first : int
+        Number of the first object.
     alerts_per_shard : int
 
     Returns
@@ -96,21 +106,21 @@ def simulate(
     Raises
     ------
     SettingsError
-        If a number is not positive, or a class is none of `CLASSES`.
+        If a number is not positive, or a class is none of these.
     """
-    unknown = sorted(set(classes) - set(CLASSES))
+    unknown = sorted(set(classes) - {*CLASSES, *ANOMALIES})
     if unknown or not classes or not surveys:
         raise SettingsError(
-            f"classes {unknown or list(classes)} cannot be simulated; there are {list(CLASSES)}"
+            f"classes {unknown or list(classes)} cannot be simulated; there are {[*CLASSES, *ANOMALIES]}"
         )
-    if min(n, processes, visits, alerts_per_shard) < 1 or n > OBJECT_IDS:
+    if min(n, processes, visits, alerts_per_shard) < 1 or not 0 <= first <= OBJECT_IDS - n:
         raise SettingsError(
             f"n, processes, visits and alerts_per_shard are {n}, {processes}, {visits}, {alerts_per_shard}; "
-            f"they must be at least 1, n at most {OBJECT_IDS}"
+            f"they must be at least 1, and numbers from {first} to below {OBJECT_IDS}"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     per_shard = max(1, alerts_per_shard // visits)
-    chunks = [range(start, min(start + per_shard, n)) for start in range(0, n, per_shard)]
+    chunks = [range(first + start, first + min(start + per_shard, n)) for start in range(0, n, per_shard)]
     paths = [out_dir / f"simulated-{seed}-{k:05d}.npz" for k in range(len(chunks))]
     recipe = _Recipe(seed, tuple(surveys), tuple(classes), visits)
     with Progress(*Progress.get_default_columns()) as progress:
