@@ -128,30 +128,30 @@ def outlier_share(errors: Floats) -> float:
     return float((np.abs(errors) > OUTLIER).mean())
 
 
-def crps(truth: Floats, pdf: Floats, z_max: float) -> Floats:
+def crps(truth: Floats, pdf: Floats, edges: Floats) -> Floats:
     """Continuous ranked probability score of each row's binned PDF, exact for a PDF constant within bins.
 
     Parameters
     ----------
     truth : Floats, shape (n,)
-        Within (0, z_max).
+        Within the bins.
     pdf : Floats, shape (n, bins)
         Probability of each bin.
-    z_max : float
+    edges : Floats, shape (bins + 1,)
 
     Returns
     -------
     Floats, shape (n,)
     """
-    width = z_max / pdf.shape[1]
+    width = np.diff(edges)
     after = np.cumsum(pdf, axis=1)
     before = after - pdf
     # In a bin the CDF runs from a to b; the step divides one bin at the share u of its width.
-    u = np.clip(truth[:, None] / width - np.arange(pdf.shape[1]), 0, 1)
+    u = np.clip((truth[:, None] - edges[:-1]) / width, 0, 1)
     at = before + u * pdf
     under = u * (before**2 + before * at + at**2) / 3
     over = (1 - u) * ((1 - at) ** 2 + (1 - at) * (1 - after) + (1 - after) ** 2) / 3
-    return np.asarray(width * (under + over).sum(axis=1))
+    return np.asarray(((under + over) * width).sum(axis=1))
 
 
 def central_interval(pdf: Floats, z_max: float) -> tuple[Floats, Floats]:

@@ -208,7 +208,7 @@ def _redshift_row(
 ) -> Row:
     point = pdf @ evaluate.bin_centres(z_max, pdf.shape[1])
     errors = evaluate.scaled_errors(truth, point)
-    scores = evaluate.crps(truth, pdf, z_max)
+    scores = evaluate.crps(truth, pdf, np.linspace(0, z_max, pdf.shape[1] + 1))
     low, high = evaluate.central_interval(pdf, z_max)
     inside = (low <= truth) & (truth <= high)
     return {

@@ -50,6 +50,9 @@ COMMANDS = {
     "export": Entry.training("Write one ONNX file and its model card."),
     "ingest": Entry("Bring alerts or images of galaxies into what training reads.", "train", ("h5py",)),
     "embed": Entry("Write the representation of an archive of alerts or images.", "fit", ("pyarrow",)),
+    "evaluate": Entry(
+        "Measure a model beside its baselines: one page, one JSON.", "fit", ("sklearn", "matplotlib")
+    ),
     "inspect": Entry("Say what is in a model file."),
 }
 """Module `encoder.cli.<name>` holds each, as ``app``."""

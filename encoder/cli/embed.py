@@ -19,6 +19,7 @@ from broker.packet_files import PacketFiles
 from encoder.cli.options import command, console
 from encoder.embedded import BATCH, outcomes
 from encoder.features import Row, alert_row, alert_schema, open_output
+from encoder.served import need_torch, served
 
 app = command()
 
@@ -85,8 +86,7 @@ def embed(
         _embed_images(paths, output, model)
         return
     with TemporaryDirectory() as folder:
-        served, heads = _served(model, Path(folder))
-        reading = Reading(PacketFiles.find(paths), served, heads)
+        reading = Reading(PacketFiles.find(paths), *served(model, Path(folder)))
         _write_alerts(reading, output)
     console.print(f"{reading.rows} alerts in {output}", markup=False)
     _tell_left_out(reading, output)
@@ -102,34 +102,17 @@ def _write_alerts(reading: Reading, output: Path) -> None:
             progress.update(task, completed=reading.rows)
 
 
-def _served(model: Path | None, folder: Path) -> tuple[Model, bool]:
-    """Load the model; a checkpoint is brought into the broker's form first, without heads."""
-    if model is None or model.suffix != ".pt":
-        return Model.load(model), True
-    _need_torch(model)
-    from encoder.headless import export_headless  # noqa: PLC0415 - needs torch, which ONNX files do not
-
-    return Model.load(export_headless(model, folder / "encoder.onnx")), False
-
-
 def _embed_images(paths: list[Path], output: Path, model: Path | None) -> None:
     if model is None or model.suffix != ".pt":
         raise SettingsError(
             f"{paths[0]} is a set of images; {model or 'the packaged model'} is for alerts: give --model "
             "runs/galaxies/last.pt, made by `encoder pretrain --data` from such images"
         )
-    _need_torch(model)
-    from encoder.images.features import embed_images  # noqa: PLC0415 - as above
+    need_torch(model)
+    from encoder.images.features import embed_images  # noqa: PLC0415 - needs torch
 
     count = embed_images(paths, output, model)
     console.print(f"{count} images in {output}", markup=False)
-
-
-def _need_torch(model: Path) -> None:
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec("torch") is None:
-        raise SettingsError(f"{model} is a checkpoint, which needs torch: pip install 'nightjar[train]'")
 
 
 def _tell_left_out(reading: Reading, output: Path) -> None:

@@ -1,0 +1,288 @@
+"""Photometric redshifts: densities against gradient boosting with quantiles, on the same rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from broker.errors import SettingsError
+from encoder.density import Density, DensityConfig, Inputs, transform
+from encoder.evaluate import Floats, Ints, Measured, crps, measure, scaled_errors, sigma_mad
+from encoder.evaluation.catalogue import Catalogue
+from encoder.evaluation.result import Curve, Section, Target
+
+NUMBERS = (500, 1000, 2000, 4000, 8000)
+FOLDS = 5
+RESAMPLES = 200
+QUANTILES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+OURS, BOOSTING = "density network", "boosting with quantiles"
+PIT_TARGET = 0.03
+ENOUGH = 10_000
+"""Rows below which the Kolmogorov-Smirnov distance of the transform scatters by itself."""
+
+DEFINITIONS = {
+    "sigma_mad": "1.4826 median(|dz - median dz|), dz = (z_phot - z_true) / (1 + z_true), z_phot the PDF's median",
+    "bias_mean": "mean of dz",
+    "bias_median": "median of dz",
+    "outliers_0.05": "share with |dz| > 0.05",
+    "outliers_0.15": "share with |dz| > 0.15",
+    "crps": "continuous ranked probability score, integral over z of (CDF - step at z_true)^2; mean",
+    "cde_loss": "conditional density estimation loss: mean of the integral of p^2 minus twice p(z_true); its constant "
+    "is left out, lower is better (Izbicki and Lee 2017, EJS 11, 2800)",
+    "pit_ks": "Kolmogorov-Smirnov distance of the probability integral transforms from evenness",
+    "difference": "the network's minus boosting's, same rows (paired bootstrap): below 0 the network is better",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Rows of one method and number, each seen by a fit that was not trained on it.
+
+    Attributes
+    ----------
+    error : Floats, shape (n,)
+        Scaled redshift error.
+    crps, cde, pit : Floats, shape (n,)
+    """
+
+    error: Floats
+    crps: Floats
+    cde: Floats
+    pit: Floats
+
+    @classmethod
+    def of(cls, truth: Floats, pdf: Floats, edges: Floats) -> "Scored":
+        """Score densities (n, bins)."""
+        width = np.diff(edges)
+        place = np.clip(np.searchsorted(edges, truth, side="right") - 1, 0, len(width) - 1)
+        density = pdf / width
+        cde = (pdf * density).sum(1) - 2 * density[np.arange(len(truth)), place]
+        return cls(
+            scaled_errors(truth, median(pdf, edges)),
+            crps(truth, pdf, edges),
+            cde,
+            transform(pdf, edges, truth),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Scored]") -> "Scored":
+        """Put folds together."""
+        return cls(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in ("error", "crps", "cde", "pit"))
+        )
+
+
+METRICS: dict[str, Callable[[Scored, Ints], float]] = {
+    "sigma_mad": lambda s, rows: sigma_mad(s.error[rows]),
+    "bias_mean": lambda s, rows: float(s.error[rows].mean()),
+    "bias_median": lambda s, rows: float(np.median(s.error[rows])),
+    "outliers_0.05": lambda s, rows: float((np.abs(s.error[rows]) > 0.05).mean()),  # noqa: PLR2004 - its name
+    "outliers_0.15": lambda s, rows: float((np.abs(s.error[rows]) > 0.15).mean()),  # noqa: PLR2004 - its name
+    "crps": lambda s, rows: float(s.crps[rows].mean()),
+    "cde_loss": lambda s, rows: float(s.cde[rows].mean()),
+    "pit_ks": lambda s, rows: unevenness(s.pit[rows]),
+}
+
+COMPARED = ("sigma_mad", "outliers_0.15", "crps")
+
+
+def median(pdf: Floats, edges: Floats) -> Floats:
+    """Median (n,) of each row's binned PDF."""
+    cdf = np.concatenate([np.zeros((len(pdf), 1)), np.cumsum(pdf, axis=1)], axis=1)
+    return np.array([np.interp(0.5, row, edges) for row in cdf])
+
+
+def unevenness(transforms: Floats) -> float:
+    """Kolmogorov-Smirnov distance of values from an even distribution on (0, 1)."""
+    ordered = np.sort(transforms)
+    n = len(ordered)
+    above = (np.arange(1, n + 1) / n - ordered).max()
+    below = (ordered - np.arange(n) / n).max()
+    return float(max(above, below))
+
+
+def boosted(train: Floats, redshift: Floats, test: Floats, edges: Floats, seed: int) -> Floats:
+    """Densities (n, bins) of gradient boosting: one model a quantile, crossings sorted, straight in between.
+
+    Parameters
+    ----------
+    train, test : Floats, shape (n, d)
+        NaN where not detected, which the trees split on.
+    redshift : Floats, shape (n,)
+    edges : Floats, shape (bins + 1,)
+    seed : int
+    """
+    found = np.stack(
+        [
+            HistGradientBoostingRegressor(
+                loss="quantile",
+                quantile=q,
+                learning_rate=0.06,
+                max_iter=500,
+                early_stopping=True,
+                random_state=seed,
+            )
+            .fit(train, redshift)
+            .predict(test)
+            for q in QUANTILES
+        ],
+        axis=1,
+    )
+    found = np.sort(found, axis=1).clip(edges[0] + 1e-6, edges[-1] - 1e-6)
+    levels = np.array([0.0, *QUANTILES, 1.0])
+    # The tails go on as far again as the outermost quantiles lie from their neighbours.
+    low = np.maximum(edges[0], 2 * found[:, :1] - found[:, 1:2])
+    high = np.minimum(edges[-1], 2 * found[:, -1:] - found[:, -2:-1])
+    knots = np.maximum.accumulate(np.hstack([low, found, high]), axis=1) + np.arange(len(levels)) * 1e-7
+    return np.stack([np.diff(np.interp(edges, row, levels, left=0, right=1)) for row in knots])
+
+
+def features(catalogue: Catalogue) -> Floats:
+    """Magnitudes, colours of neighbouring bands and errors, shape (n, 3 bands - 1)."""
+    colours = catalogue.magnitude[:, :-1] - catalogue.magnitude[:, 1:]
+    return np.hstack([catalogue.magnitude, colours, catalogue.error])
+
+
+def evaluate_catalogue(
+    catalogue: Catalogue,
+    what: str,
+    told: Callable[[str], None],
+    *,
+    numbers: Sequence[int] = NUMBERS,
+    config: DensityConfig | None = None,
+) -> Section:
+    """Compare on every row of a catalogue, each scored by fits that have not seen it.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    what : str
+        Its name.
+    told : callable
+        Told of each fit.
+    numbers : sequence of int
+        Rows to train on; those that the catalogue does not allow are left out.
+    config : DensityConfig, optional
+
+    Raises
+    ------
+    SettingsError
+        The catalogue is too small for any of them.
+    """
+    config = DensityConfig() if config is None else config
+    fold = np.random.default_rng(config.seed).permutation(len(catalogue)) % FOLDS
+    kept = [n for n in numbers if n <= len(catalogue) * (FOLDS - 1) // FOLDS]
+    if not kept:
+        raise SettingsError(f"{len(catalogue)} rows: wanted at least {numbers[0] * FOLDS // (FOLDS - 1) + 1}")
+    scored: dict[str, dict[int, Scored]] = {OURS: {}, BOOSTING: {}}
+    for number in kept:
+        parts: dict[str, list[Scored]] = {OURS: [], BOOSTING: []}
+        for index in range(FOLDS):
+            told(f"{number} rows, fold {index + 1} of {FOLDS}")
+            for name, one in _fold(catalogue, fold, index, number, config).items():
+                parts[name].append(one)
+        for name, some in parts.items():
+            scored[name][number] = Scored.joined(some)
+    return _section(scored, what, len(catalogue))
+
+
+def _fold(
+    catalogue: Catalogue, fold: Ints, index: int, number: int, config: DensityConfig
+) -> dict[str, Scored]:
+    test = np.flatnonzero(fold == index)
+    train = np.random.default_rng([config.seed, index]).permutation(np.flatnonzero(fold != index))[:number]
+    truth, inputs = catalogue.redshift, Inputs.of(catalogue.magnitude, catalogue.error)
+    density = Density(config.model_copy(update={"seed": config.seed + 100 * index}))
+    density.fit(_rows(inputs, train), truth[train])
+    edges, x = density.edges, features(catalogue)
+    inside = truth[test].clip(edges[0] + 1e-6, edges[-1] - 1e-6)
+    return {
+        OURS: Scored.of(inside, density.pdf(_rows(inputs, test)), edges),
+        BOOSTING: Scored.of(inside, boosted(x[train], truth[train], x[test], edges, index), edges),
+    }
+
+
+def _rows(inputs: Inputs, rows: Ints) -> Inputs:
+    return inputs[torch.from_numpy(rows)]
+
+
+def _section(scored: dict[str, dict[int, Scored]], what: str, count: int) -> Section:
+    objects = range(count)
+    table = {
+        f"{name}, N = {number}": {
+            metric: measure(_metric(metric, one), objects, 0, RESAMPLES) for metric in METRICS
+        }
+        for name, by_number in scored.items()
+        for number, one in by_number.items()
+    }
+    gaps: dict[str, dict[str, Measured]] = {}
+    for number, ours in scored[OURS].items():
+        other = scored[BOOSTING][number]
+        gaps[f"N = {number}"] = {
+            metric: measure(_gap(metric, ours, other), objects, 0, RESAMPLES) for metric in COMPARED
+        }
+    curves = {
+        metric: {name: _curve(table, name, by_number, metric) for name, by_number in scored.items()}
+        for metric in COMPARED
+    }
+    return Section(
+        title=f"Photometric redshifts: {what}",
+        method=(
+            f"{count} galaxies in {FOLDS} folds: each is scored by fits on N rows drawn from the other folds, so every "
+            "number rests on all of them. The network: members, calibration and settings as `encoder.density` has "
+            "them, chosen on other draws of this file. Boosting: one HistGradientBoostingRegressor for each of "
+            f"{len(QUANTILES)} quantiles on magnitudes, colours and errors of the same rows, early stopping. Brackets: "
+            "95 % bootstrap over galaxies; the scatter between draws of rows is in the folds, not in the brackets."
+        ),
+        tables={"by number of rows": table, "difference, network minus boosting": gaps},
+        curves=curves,
+        targets=_targets(table, gaps, count),
+        definitions=DEFINITIONS,
+    )
+
+
+def _targets(
+    table: dict[str, dict[str, Measured]], gaps: dict[str, dict[str, Measured]], count: int
+) -> tuple[Target, ...]:
+    better = {
+        metric: [name for name, row in gaps.items() if row[metric].value > 0]
+        for metric in ("sigma_mad", "outliers_0.15")
+    }
+    worst = max(row["pit_ks"].value for name, row in table.items() if name.startswith(OURS))
+    return (
+        *(
+            Target(
+                text=f"{metric} not worse than boosting at every N",
+                reached=not worse,
+                found=f"worse at {', '.join(worse)}" if worse else "better at every N",
+            )
+            for metric, worse in better.items()
+        ),
+        Target(
+            text=f"PIT-KS at most {PIT_TARGET}, on at least {ENOUGH:,} galaxies",
+            reached=worst <= PIT_TARGET and count >= ENOUGH,
+            found=f"at most {worst:.3f} on {count:,}",
+        ),
+    )
+
+
+def _metric(name: str, scored: Scored) -> Callable[[Ints], float]:
+    return lambda rows: METRICS[name](scored, rows)
+
+
+def _gap(name: str, ours: Scored, other: Scored) -> Callable[[Ints], float]:
+    return lambda rows: METRICS[name](ours, rows) - METRICS[name](other, rows)
+
+
+def _curve(
+    table: dict[str, dict[str, Measured]], name: str, by_number: dict[int, Scored], metric: str
+) -> Curve:
+    found = [table[f"{name}, N = {number}"][metric] for number in by_number]
+    return Curve(
+        labels=tuple(by_number),
+        mean=tuple(one.value for one in found),
+        low=tuple(one.low for one in found),
+        high=tuple(one.high for one in found),
+    )

@@ -1,0 +1,81 @@
+"""Probes of real alerts: labels by columns, objects never on both sides, what is missing is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from broker.errors import SettingsError
+from encoder.evaluation.probes import evaluate_alerts, probe, read_columns
+
+COUNT = 240
+
+
+def rows_and_labels(signal: float) -> tuple[list[dict[str, object]], dict[int, dict[str, str]]]:
+    rng = np.random.default_rng(1)
+    real = rng.random(COUNT) < 0.7
+    rows: list[dict[str, object]] = [
+        {
+            "alert_id": i,
+            "object_id": f"o{i // 2}",
+            "embedding": rng.normal(size=4) + signal * real[i],
+            "p_bogus": 0.1 if real[i] else 0.9,
+            "p_star": 0.5,
+            "redshift": 0.1,
+            "redshift_low": 0.05,
+            "redshift_high": 0.15,
+        }
+        for i in range(COUNT)
+    ]
+    known = {
+        i: {"candid": str(i), "drb": "0.99" if real[i] else "0.01", "spec_z": "0.1" if i < 40 else ""}
+        for i in range(COUNT)
+    }
+    return rows, known
+
+
+def test_a_probe_finds_a_direction_and_outputs_are_read() -> None:
+    rows, known = rows_and_labels(2.0)
+    section = evaluate_alerts(rows, known)
+    (title,) = [name for name in section.tables if name.startswith("real/bogus")]
+    table = section.tables[title]
+    assert table["probe on the embedding"]["auc"].value > 0.95
+    own = next(row for name, row in table.items() if name.startswith("the model's own p_bogus"))
+    assert own["auc"].value == 1.0
+    assert section.targets[0].reached
+    assert (
+        section.tables["redshift of alerts with a spectrum"]["the model's redshift"]["coverage_68"].value == 1
+    )
+
+
+def test_noise_is_worth_chance() -> None:
+    rows, known = rows_and_labels(0.0)
+    table = next(iter(evaluate_alerts(rows, known).tables.values()))
+    assert table["probe on the embedding"]["auc"].value == pytest.approx(0.5, abs=0.12)
+
+
+def test_an_object_is_never_on_both_sides() -> None:
+    # Twins share everything but chance decides their label: one that has seen the other would know.
+    rng = np.random.default_rng(2)
+    x = np.repeat(rng.normal(size=(100, 60)), 2, axis=0)
+    truth = np.repeat(rng.random(100) < 0.5, 2)
+    score = probe(x, truth, np.repeat(np.arange(100), 2))
+    assert abs((score[truth].mean() - score[~truth].mean()) / score.std()) < 0.8
+
+
+def test_what_cannot_be_asked_is_said() -> None:
+    rows, known = rows_and_labels(2.0)
+    assert any("sgscore1" in remark for remark in evaluate_alerts(rows, known).remarks)
+
+
+def test_labels_of_other_alerts_are_refused() -> None:
+    rows, known = rows_and_labels(2.0)
+    with pytest.raises(SettingsError, match="none of 240 alerts"):
+        evaluate_alerts(rows, {key + 1000: value for key, value in known.items()})
+
+
+def test_labels_without_ids_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("name,drb\nx,1\n")
+    with pytest.raises(SettingsError, match="columns name, drb: wanted one of candid"):
+        read_columns(path)
