@@ -16,7 +16,7 @@ from encoder.simulate.galaxies import galaxy_parts
 from encoder.simulate.noise import correlated, correlated_scatter
 from encoder.simulate.optics import Psf
 from encoder.simulate.populations import GALAXIES, I_BAND, Galaxy, class_shares, draw_galaxy, host_magnitude
-from encoder.simulate.scenes import MEAN_EBV, Candidate, as_candidate
+from encoder.simulate.scenes import MEAN_EBV, Candidate, as_candidate, is_within
 from encoder.simulate.visibility import PARTED, RESOLVED
 from encoder.simulate.visibility import SEEN as TOLD
 from encoder.simulate.visits import LSST_ELECTRONS, LSST_SKY_NOISE, draw_psf
@@ -24,8 +24,11 @@ from encoder.simulate.visits import LSST_ELECTRONS, LSST_SKY_NOISE, draw_psf
 HOST_CLASSES = (*GALAXIES, *ANOMALIES)
 
 SIDE = 48
-"""Pixels: 9.6 arcsec hold four half-light radii to each side of all but 5 % of galaxies fainter than i = 18, and
-a deeper network's halvings divide it."""
+"""Pixels: 9.6 arcsec hold two half-light radii to each side of nine in ten objects (galaxies brighter than i = 19
+overflow it), the seeing and some sky for the rest; four halvings divide it."""
+
+LARGEST_ANOMALY = 4.0
+"""Arcsec: what makes an anomaly is in the stamp."""
 
 DETECTED = 5.0
 """Signal-to-noise in i below which there is no object to make a stamp of."""
@@ -214,8 +217,9 @@ def _draw_object(
             label = str(rng.choice(GALAXIES, p=class_shares(round(magnitude, 1), I_BAND)))
             galaxy = draw_galaxy(label, magnitude, I_BAND, rng)
         candidate = as_candidate(label, galaxy, redden(galaxy.fluxes, ebv, Survey.LSST))
-        wanted = tells_class(candidate, sight) if rare else significance(candidate, sight) > DETECTED
-        if wanted:
+        if rare is None and significance(candidate, sight) > DETECTED:
+            break
+        if rare is not None and tells_class(candidate, sight) and is_within(galaxy, LARGEST_ANOMALY):
             break
     return label, galaxy
 

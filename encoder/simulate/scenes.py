@@ -26,7 +26,7 @@ MEAN_EBV = {Survey.LSST: 0.04, Survey.ZTF: 0.08}
 """Exponential means, cut at 0.5: Rubin avoids the plane, ZTF does not."""
 
 REACH = {Survey.LSST: 2.4, Survey.ZTF: 12.0}
-"""Arcsec: farther from a nucleus no host is told from the stamp."""
+"""Arcsec: farther from a nucleus no host is told from the stamp, and no part of an anomaly is in it."""
 
 HOST_DRAWS = 60
 """Attempts to find an acceptable host."""
@@ -128,7 +128,7 @@ def _host(
     for _ in range(HOST_DRAWS * RARE_DRAWS if rare else HOST_DRAWS):
         galaxy = draw(label, host_magnitude(survey, rng), REFERENCE_BAND[survey], rng)
         fluxes = redden(galaxy.fluxes, ebv, survey)
-        if accept(as_candidate(label, galaxy, fluxes)):
+        if accept(as_candidate(label, galaxy, fluxes)) and (not rare or is_within(galaxy, REACH[survey])):
             break
     return galaxy
 
@@ -139,6 +139,11 @@ def as_candidate(label: str, galaxy: Galaxy, fluxes: FloatArray) -> Candidate:
         return Candidate(fluxes, galaxy.half_light_radius, galaxy.separation)
     parted = 1.0 if label == "double_nucleus" else RARE_PARTED
     return Candidate(RARE_LIGHT * fluxes, galaxy.half_light_radius, galaxy.separation / parted)
+
+
+def is_within(galaxy: Galaxy, reach: float) -> bool:
+    """Whether what tells a galaxy's class is no farther than a reach in arcsec from its nucleus."""
+    return galaxy.separation is None or galaxy.separation < reach
 
 
 def _galaxy_scene(label: str, galaxy: Galaxy, survey: Survey, ebv: float, rng: np.random.Generator) -> Scene:

@@ -19,7 +19,7 @@ from encoder.simulate.anomalies import TAIL_LIGHT, Tail, anomaly_parts, draw_ano
 from encoder.simulate.lensing import Source, einstein_radius, lensed, lensed_profile
 from encoder.simulate.packets import LABELS_FILE, simulate_packets
 from encoder.simulate.populations import I_BAND
-from encoder.simulate.scenes import HOST_DRAWS, RARE_DRAWS, draw_scene
+from encoder.simulate.scenes import HOST_DRAWS, RARE_DRAWS, RARE_PARTED, REACH, draw_scene
 from encoder.simulate.shards import FIRST_ANOMALY
 from encoder.simulate.visibility import PARTED, SEEN, shows_its_class, template_significance
 from encoder.simulate.visits import draw_conditions
@@ -167,6 +167,21 @@ def test_what_makes_an_anomaly_is_seen_in_the_template(label, survey):
         assert template_significance(chosen.fluxes, chosen.size, conditions) > SEEN
         assert chosen.separation > PARTED * conditions.template_psf.fwhm
     assert fallen_short <= 2
+
+
+@pytest.mark.parametrize("survey", SURVEYS)
+def test_what_makes_an_anomaly_is_in_the_stamp(survey):
+    for number, label in enumerate(ANOMALIES * 4):
+        rng = np.random.default_rng([9, number])
+        seen = []
+
+        def accept(host, seen=seen):
+            seen.append(host)
+            return True
+
+        draw_scene(label, survey, rng, accept)
+        parted = 1.0 if label == "double_nucleus" else RARE_PARTED
+        assert seen[-1].separation * parted < REACH[survey]
 
 
 def test_no_anomaly_is_a_class_of_the_model():
