@@ -7,8 +7,11 @@ rather than mapped: pages of a map count as the process's own, so that a long ru
 
 import os
 import struct
+import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 from zipfile import ZIP_STORED, ZipFile
@@ -30,6 +33,9 @@ ROW_BYTES = int(np.prod(BOX_SHAPE)) * PIXEL.itemsize
 
 LOCAL_HEADER_SIZE = 30
 """Bytes of a ZIP local file header; its last two words are the lengths of name and extra field (APPNOTE 4.3.7)."""
+
+AT_ONCE = 256
+"""Rows asked for together; at worst each lies in a file of its own, and processes may open 1,024 by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,45 @@ class Member:
             shape = _header(file, path)
             return cls(path, file.tell(), shape[0])
 
+    def open(self) -> FileIO:
+        """Open the shard for `announce` and `read`.
+
+        Raises
+        ------
+        SettingsError
+            It is gone.
+        """
+        try:
+            return FileIO(self.path)
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be read any more: {error}") from error
+
+    def announce(self, file: FileIO, row: int) -> None:
+        """Say that a row will be read: a disk that knows of many fetches them together, about four times as fast."""
+        if sys.platform == "linux":
+            os.posix_fadvise(file.fileno(), self._start(row), ROW_BYTES, os.POSIX_FADV_WILLNEED)
+
+    def read(self, file: FileIO, row: int, pixels: Float32Array) -> None:
+        """Read a row into an array of the shape of a row.
+
+        Raises
+        ------
+        SettingsError
+            The shard has become shorter, or its disk fails.
+        """
+        try:
+            got = os.preadv(file.fileno(), [pixels.data], self._start(row))
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be read any more: {error}") from error
+        if got != ROW_BYTES:
+            raise SettingsError(
+                f"{self.path} ends within row {row} of {self.rows}: it was changed, or its copy was interrupted; "
+                "make it again, or remove it"
+            )
+
+    def _start(self, row: int) -> int:
+        return self.offset + row * ROW_BYTES
+
 
 def _header(file: BinaryIO, path: Path) -> tuple[int, ...]:
     """Read the header of an array, and leave the file at its first row."""
@@ -96,7 +141,9 @@ class StoredPixels:
 
     def __init__(self, members: Iterable[Member], rows: NDArray[np.int64] | None = None) -> None:
         self._members = tuple(members)
-        self._ends = np.cumsum([member.rows for member in self._members], dtype=np.int64)
+        counts = np.array([member.rows for member in self._members], np.int64)
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - counts
         self._rows = np.arange(self._ends[-1], dtype=np.int64) if rows is None else rows
 
     def __len__(self) -> int:
@@ -124,31 +171,30 @@ class StoredPixels:
         """
         wanted = self._rows[rows]
         pixels = np.empty((len(wanted), *BOX_SHAPE), PIXEL)
-        holder = np.searchsorted(self._ends, wanted, side="right")
         order = np.argsort(wanted, kind="stable")  # a disk likes rows in its own order
-        for places in np.split(order, np.flatnonzero(np.diff(holder[order])) + 1):
-            if len(places):
-                number = holder[places[0]]
-                member = self._members[number]
-                _read_rows(member, places, wanted[places] - (self._ends[number] - member.rows), pixels)
+        for start in range(0, len(order), AT_ONCE):
+            places = order[start : start + AT_ONCE]
+            self._read(wanted[places], places, pixels)
         return pixels
 
-
-def _read_rows(
-    member: Member, places: NDArray[np.int64], rows: NDArray[np.int64], pixels: Float32Array
-) -> None:
-    """Read rows of one shard into their places."""
-    try:
-        with member.path.open("rb", buffering=0) as file:
-            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                got = os.preadv(file.fileno(), [pixels[place]], member.offset + row * ROW_BYTES)
-                if got != ROW_BYTES:
-                    raise SettingsError(
-                        f"{member.path} ends within row {row} of {member.rows}: it was changed, or its copy was "
-                        "interrupted; make it again, or remove it"
-                    )
-    except OSError as error:
-        raise SettingsError(f"{member.path} cannot be read any more: {error}") from error
+    def _read(self, wanted: NDArray[np.int64], places: NDArray[np.int64], pixels: Float32Array) -> None:
+        """Read rows that were not chosen from, into their places."""
+        holders = np.searchsorted(self._ends, wanted, side="right")
+        with ExitStack() as stack:
+            files = {
+                number: stack.enter_context(self._members[number].open())
+                for number in np.unique(holders).tolist()
+            }
+            found = [
+                (self._members[number], files[number], row)
+                for number, row in zip(
+                    holders.tolist(), (wanted - self._starts[holders]).tolist(), strict=True
+                )
+            ]
+            for member, file, row in found:
+                member.announce(file, row)
+            for (member, file, row), place in zip(found, places.tolist(), strict=True):
+                member.read(file, row, pixels[place])
 
 
 def open_shards(paths: Iterable[Path]) -> tuple[Columns, StoredPixels]:
