@@ -44,13 +44,18 @@ def evaluate(
         list[str] | None, typer.Option(help="Classes of images as one: NAME=CLASS,CLASS.")
     ] = None,
     drop: Annotated[list[str] | None, typer.Option(help="A class of images to leave out.")] = None,
+    anomaly: Annotated[
+        list[str] | None, typer.Option(help="A class of images to be found as unusual; repeatable.")
+    ] = None,
     supervise: Annotated[
         bool,
         typer.Option("--supervise", help="Train whole networks on the labels too: an hour on two cores."),
     ] = False,
 ) -> None:
     """Measure a model beside the baselines a sceptic would ask for; one page to read, one JSON to compute with."""
-    request = Request(encoder, tuple(data), labels, tuple(merge or ()), tuple(drop or ()), supervise)
+    request = Request(
+        encoder, tuple(data), labels, tuple(merge or ()), tuple(drop or ()), tuple(anomaly or ()), supervise
+    )
     with console.status("reading") as status:
         name, digest, sources, sections = examine(request, status.update)
     evaluation = Evaluation(

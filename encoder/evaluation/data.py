@@ -39,6 +39,8 @@ class Request:
         Of alerts.
     merge, drop : tuple of str
         See `encoder.evaluation.images.Grouping`.
+    anomaly : tuple of str
+        Classes of images that are to be found.
     supervise : bool
     """
 
@@ -47,6 +49,7 @@ class Request:
     labels: Path | None = None
     merge: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    anomaly: tuple[str, ...] = ()
     supervise: bool = False
 
 
@@ -93,9 +96,9 @@ def examine(
             sources += _sources(paths, Content.ALERTS, rows)
             sections.append(section)
     for path in by_content.get(Content.IMAGES, ()):
-        rows, section = _images(request, path, told)
+        rows, found = _images(request, path, told)
         sources += _sources([path], Content.IMAGES, rows)
-        sections.append(section)
+        sections += found
     for path in by_content.get(Content.CATALOGUE, ()):
         rows, section = _catalogue(path, told)
         sources += _sources([path], Content.CATALOGUE, rows)
@@ -137,20 +140,31 @@ def _alerts(
     return len(found), evaluate_alerts(found, known), digest or model.contract.weights_digest
 
 
-def _images(request: Request, path: Path, told: Callable[[str], None]) -> tuple[int, Section]:
+def _images(request: Request, path: Path, told: Callable[[str], None]) -> tuple[int, list[Section]]:
     if request.encoder is None or request.encoder.suffix != CHECKPOINT:
         raise SettingsError(
             f"{path} is a set of images, which takes a checkpoint made by `encoder pretrain` from such images: give "
             "--encoder runs/galaxies/last.pt"
         )
     need_torch(request.encoder)
-    from encoder.evaluation.images import Grouping, evaluate_images  # noqa: PLC0415 - needs torch
+    from encoder.evaluation import images as asked  # noqa: PLC0415 - needs torch
     from encoder.images.foreign import read_images  # noqa: PLC0415 - needs h5py
     from encoder.images.task import load_image_checkpoint  # noqa: PLC0415 - needs torch
 
-    images = Grouping.parse(request.merge, request.drop).apply(read_images(path))
-    run = load_image_checkpoint(request.encoder)
-    return len(images), evaluate_images(run, images, path.stem, supervise=request.supervise, told=told)
+    images, run = read_images(path), load_image_checkpoint(request.encoder)
+    sections = []
+    if images.classes:
+        labelled = asked.Grouping.parse(request.merge, request.drop).apply(images)
+        sections.append(
+            asked.evaluate_images(run, labelled, path.stem, supervise=request.supervise, told=told)
+        )
+    if request.anomaly:
+        sections.append(asked.evaluate_pool(run, images, request.anomaly, path.stem, told))
+    if asked.has_redshifts(images):
+        sections.append(asked.evaluate_redshifts(run, images, path.stem, told))
+    if not sections:
+        raise SettingsError(f"{path} has neither labels nor redshifts with photometry: nothing to measure by")
+    return len(images), sections
 
 
 def _catalogue(path: Path, told: Callable[[str], None]) -> tuple[int, Section]:

@@ -1,5 +1,6 @@
 """Label efficiency of a pretrained image encoder, beside every way to do without it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 from broker.errors import SettingsError
 from encoder.evaluate import Ints, macro_f1
 from encoder.evaluation import efficiency
+from encoder.evaluation.anomaly import evaluate_anomalies
+from encoder.evaluation.catalogue import Catalogue
 from encoder.evaluation.efficiency import PAIR, TO, Fit, Split
+from encoder.evaluation.photoz import evaluate_catalogue
 from encoder.evaluation.result import Section
 from encoder.fit import held_out_objects
+from encoder.heads import AB_ZERO_POINT
 from encoder.images.archive import ImageSet
 from encoder.images.classifier import (
     ClassifierConfig,
@@ -23,7 +28,7 @@ from encoder.images.classifier import (
 )
 from encoder.images.config import ImagePretrainConfig
 from encoder.images.network import ImageEncoder
-from encoder.images.task import new_moco
+from encoder.images.task import new_moco, represent
 from encoder.images.views import Images, as_given
 from encoder.moco import MoCo
 from encoder.train import Run
@@ -38,6 +43,12 @@ TUNING_LABELS = 400
 """Labels on which the learning rate and class weight are chosen, three quarters to learn and one to judge."""
 
 TUNING_POWERS = (0.5, 1.0)
+
+FEWEST_REDSHIFTS = 1000
+"""Below this nothing is said about redshifts."""
+
+POGSON = 2.5 / math.log(10)
+"""Magnitudes to a relative error of flux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +158,77 @@ def evaluate_images(
     return section.model_copy(update={"remarks": section.remarks + remarks})
 
 
+def evaluate_pool(
+    run: Run[ImagePretrainConfig],
+    images: ImageSet,
+    names: Sequence[str],
+    what: str,
+    told: Callable[[str], None],
+) -> Section:
+    """Look for some classes as anomalies among all images; see `encoder.evaluation.anomaly`.
+
+    Every detector knows the pool, and none which of it is rare.
+
+    Raises
+    ------
+    SettingsError
+        A class is named that the images do not have, or none is of it.
+    """
+    if strange := {*names} - {*images.classes}:
+        raise SettingsError(f"no class {sorted(strange)}: the images have {', '.join(images.classes)}")
+    anomaly = np.isin(images.label, [images.classes.index(name) for name in names])
+    if not anomaly.any():
+        raise SettingsError(f"none of {len(images)} images is {', '.join(names)}")
+    check(run, images)
+    told("embedding")
+    seen = represent(_encoder_of(run.moco), Images.of(images), run.config.network)
+    shown = np.asarray(as_given(Images.of(images), run.config.network).pixels.numpy())
+    components = efficiency.pixels(shown, np.arange(len(images)))
+    embedding = np.asarray(seen.raw.double().numpy())
+    title = f"{', '.join(names)} in {what}"
+    return evaluate_anomalies(embedding, np.asarray(components, np.float64), anomaly, title, told)
+
+
+def has_redshifts(images: ImageSet) -> bool:
+    """Tell whether a set has redshifts, and photometry to hold an embedding against."""
+    known = np.isfinite(images.redshift) & np.isfinite(images.photometry).any(axis=1)
+    return bool(known.sum() >= FEWEST_REDSHIFTS)
+
+
+def evaluate_redshifts(
+    run: Run[ImagePretrainConfig], images: ImageSet, what: str, told: Callable[[str], None]
+) -> Section:
+    """Compare photometric redshifts with and without the images; see `encoder.evaluation.photoz`."""
+    check(run, images)
+    known = images.take(np.isfinite(images.redshift) & np.isfinite(images.photometry).any(axis=1))
+    told("embedding")
+    seen = represent(_encoder_of(run.moco), Images.of(known), run.config.network)
+    flux, error = known.photometry.astype(np.float64), known.photometry_error.astype(np.float64)
+    bright = np.isfinite(flux) & np.isfinite(error) & (flux > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        magnitude = np.where(bright, AB_ZERO_POINT - 2.5 * np.log10(flux), np.nan)
+        scatter = np.where(bright, POGSON * error / flux, np.nan)
+    catalogue = Catalogue(magnitude, scatter, known.redshift.astype(np.float64))
+    embedding = np.asarray(torch.cat([seen.raw, seen.context], 1).double().numpy())
+    return evaluate_catalogue(catalogue, what, told, embedding=embedding)
+
+
+def check(run: Run[ImagePretrainConfig], images: ImageSet) -> None:
+    """Check that an encoder can see images.
+
+    Raises
+    ------
+    SettingsError
+        They are of another kind, or of other bands.
+    """
+    network = run.config.network
+    found, wanted = (images.kind.value, images.images.shape[1]), (network.kind.value, network.bands)
+    if found != wanted:
+        raise SettingsError(
+            f"{found[0]} images of {found[1]} bands; the checkpoint learned from {wanted[0]} images of {wanted[1]}"
+        )
+
+
 class Bench:
     """One encoder, one set of labelled images, one split.
 
@@ -165,7 +247,7 @@ class Bench:
 
     def __init__(self, run: Run[ImagePretrainConfig], images: ImageSet) -> None:
         self._config, self._network = run.config, run.config.network
-        self._check(images)
+        check(run, images)
         self._images, self._label = Images.of(images), torch.from_numpy(images.label)
         self._classes = len(images.classes)
         self._views = gentle_views(self._network, images.bands)
@@ -175,14 +257,6 @@ class Bench:
         self.split = Split(
             np.flatnonzero(~test), np.flatnonzero(test), images.label, images.object_id, images.classes
         )
-
-    def _check(self, images: ImageSet) -> None:
-        found, wanted = (
-            (images.kind.value, images.images.shape[1]),
-            (self._network.kind.value, self._network.bands),
-        )
-        if found != wanted:
-            raise SettingsError(f"{found[0]} images of {found[1]} bands; the checkpoint is for {wanted}")
 
     def features(self, encoder: ImageEncoder) -> NDArray[np.float32]:
         """Features of every image."""

@@ -22,7 +22,8 @@ def test_crps_against_integration():
     for row, true in zip(pdf, truth, strict=True):
         cdf = np.interp(z, np.linspace(0, 2, 41), np.concatenate([[0], row.cumsum()]))
         wanted = np.trapezoid((cdf - (z >= true)) ** 2, z)
-        assert evaluate.crps(np.array([true]), row[None], np.linspace(0, 2, len(row) + 1))[0] == pytest.approx(wanted, abs=1e-4)
+        found = evaluate.crps(np.array([true]), row[None], np.linspace(0, 2, len(row) + 1))
+        assert found[0] == pytest.approx(wanted, abs=1e-4)
 
 
 def test_macro_f1_and_auc_against_scikit_learn():

@@ -20,6 +20,8 @@ from encoder.images.config import ImageNetworkConfig
 from encoder.images.network import ImageEncoder
 from encoder.images.views import Images
 
+pytestmark = pytest.mark.train
+
 NETWORK = ImageNetworkConfig(size=16, field=16, widths=(8, 16), blocks=1, groups=4, embedding_size=8)
 
 

@@ -10,7 +10,18 @@ from scipy.stats import kstest
 from broker.errors import SettingsError
 from encoder.density import Density, DensityConfig, Inputs, transform
 from encoder.evaluation.catalogue import Catalogue, is_catalogue, read_catalogue
-from encoder.evaluation.photoz import BOOSTING, OURS, Scored, boosted, evaluate_catalogue, median, unevenness
+from encoder.evaluation.photoz import (
+    BOOSTING,
+    OURS,
+    SEEING,
+    Scored,
+    boosted,
+    evaluate_catalogue,
+    median,
+    unevenness,
+)
+
+pytestmark = pytest.mark.train
 
 QUICK = DensityConfig(bins=60, hidden=32, layers=2, epochs=20, least_steps=200, members=2, z_max=2.0)
 
@@ -104,10 +115,26 @@ def test_a_section_says_who_is_better() -> None:
     table = section.tables["by number of rows"]
     assert set(table) == {f"{OURS}, N = 300", f"{BOOSTING}, N = 300"}, "9000 rows there are not"
     assert table[f"{OURS}, N = 300"]["sigma_mad"].n == 500
-    gap = section.tables["difference, network minus boosting"]["N = 300"]["crps"].value
+    gap = section.tables[f"difference, {OURS} minus {BOOSTING}"]["N = 300"]["crps"].value
     expected = table[f"{OURS}, N = 300"]["crps"].value - table[f"{BOOSTING}, N = 300"]["crps"].value
     assert gap == pytest.approx(expected)
     assert not section.targets[-1].reached, "500 galaxies are too few to say"
+
+
+def test_images_are_read_beside_the_photometry() -> None:
+    known = sky(400, 8)
+    noisy = known.magnitude + np.random.default_rng(9).normal(size=known.magnitude.shape)
+    known = Catalogue(noisy, known.error * 12, known.redshift)
+    section = evaluate_catalogue(
+        known,
+        "made up",
+        lambda _: None,
+        embedding=known.redshift[:, None].repeat(2, axis=1),
+        numbers=(300,),
+        config=QUICK,
+    )
+    table = section.tables["by number of rows"]
+    assert table[f"{SEEING}, N = 300"]["sigma_mad"].value < 0.5 * table[f"{OURS}, N = 300"]["sigma_mad"].value
 
 
 def test_a_catalogue_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
