@@ -15,7 +15,7 @@ from encoder.cli.labelled import open_alerts
 from encoder.cli.options import Data, Output, Threads, command, console
 from encoder.config import PretrainConfig, Recipe
 from encoder.fit import held_out_objects
-from encoder.images.archive import is_image_set, load_images
+from encoder.images.archive import is_image_set, open_images
 from encoder.images.config import ImagePretrainConfig
 from encoder.images.task import pretrain_images
 from encoder.train import CHECKPOINT, Run
@@ -109,8 +109,8 @@ def _on_alerts(
 def _on_images(
     data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console, world: World
 ) -> Run[Any]:
-    images = load_images(data)
-    shape = {"kind": images.kind, "bands": images.images.shape[1]}
+    images = open_images(data)
+    shape = {"kind": images.kind, "bands": images.noise.shape[1]}
     recipe = _recipe(config, ImagePretrainConfig)
     recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})
     seen = images.take(~held_out_objects(recipe, images.object_id.astype(str)))

@@ -5,7 +5,7 @@ of their own, so that a file of any size is read a batch at a time.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,13 +36,11 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSet:
-    """Images and what is known of them; n of them.
+class ImageColumns:
+    """All that is known of images but their pixels; n of them.
 
     Attributes
     ----------
-    images : ndarray of float32 or uint8, shape (n, bands, h, w)
-        Flux per pixel, or 8-bit display values.
     label : ndarray of int64, shape (n,)
         Index in ``classes``; -1 where unknown.
     redshift, ebv : ndarray of float32, shape (n,)
@@ -59,7 +57,6 @@ class ImageSet:
         Arcsec; NaN where unknown.
     """
 
-    images: Pixels
     label: NDArray[np.int64]
     redshift: Float32Array
     ebv: Float32Array
@@ -74,11 +71,33 @@ class ImageSet:
     pixel_scale: float = float("nan")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.label)
+
+    def columns(self, rows: NDArray[Any] | slice) -> dict[str, Any]:
+        """All but the pixels of some rows, by name."""
+        return {name: getattr(self, name)[rows] for name in COLUMNS}
+
+
+COLUMNS = tuple(
+    f.name for f in fields(ImageColumns) if f.name not in {"kind", "bands", "classes", "pixel_scale"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet(ImageColumns):
+    """Images and what is known of them; n of them.
+
+    Attributes
+    ----------
+    images : ndarray of float32 or uint8, shape (n, bands, h, w)
+        Flux per pixel, or 8-bit display values.
+    """
+
+    images: Pixels = field(kw_only=True)
 
     def take(self, rows: NDArray[Any] | slice) -> "ImageSet":
         """Images of some rows."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
+        return replace(self, **self.columns(rows), images=self.images[rows])
 
     @classmethod
     def of(
@@ -118,7 +137,42 @@ class ImageSet:
         return cls(images=images, kind=kind, bands=bands, classes=classes, pixel_scale=pixel_scale, **arrays)
 
 
-ARRAYS = tuple(f.name for f in fields(ImageSet) if f.name not in {"kind", "bands", "classes", "pixel_scale"})
+ARRAYS = ("images", *COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImageSet(ImageColumns):
+    """A set whose pixels stay in their file until rows of them are wanted.
+
+    Attributes
+    ----------
+    path : Path
+    rows : ndarray of int64, shape (n,)
+        Rows of the file.
+    """
+
+    path: Path = field(kw_only=True)
+    rows: NDArray[np.int64] = field(kw_only=True)
+
+    def take(self, rows: NDArray[Any] | slice) -> "StoredImageSet":
+        """Choose rows; no pixel is read."""
+        return replace(self, **self.columns(rows), rows=self.rows[rows])
+
+    def read(self, rows: NDArray[np.int64]) -> Pixels:
+        """Read the pixels of rows, in the order they are given in.
+
+        Raises
+        ------
+        SettingsError
+            The file is gone, or is no such set any more.
+        """
+        wanted = self.rows[rows]
+        with _opened(self.path) as file:
+            stored = file["images"]
+            pixels: Pixels = np.empty((len(wanted), *stored.shape[1:]), stored.dtype)
+            for place in np.argsort(wanted, kind="stable").tolist():
+                pixels[place] = stored[wanted[place]]  # a list of rows takes h5py thirty times as long
+        return pixels
 
 
 def save_images(path: Path, images: ImageSet) -> None:
@@ -144,13 +198,30 @@ def load_images(path: Path, rows: slice = slice(None)) -> ImageSet:
         The file is missing or is no such set.
     """
     with _opened(path) as file:
-        return ImageSet(
-            **{name: file[name][rows] for name in ARRAYS},
-            kind=Kind(file.attrs["kind"]),
-            bands=tuple(file.attrs["bands"]),
-            classes=tuple(file.attrs["classes"]),
-            pixel_scale=float(file.attrs["pixel_scale"]),
-        )
+        return ImageSet(**_columns(file, rows), images=file["images"][rows])
+
+
+def open_images(path: Path) -> StoredImageSet:
+    """Open a set of any size: pixels are read by rows, as they are wanted.
+
+    Raises
+    ------
+    SettingsError
+        The file is missing or is no such set.
+    """
+    with _opened(path) as file:
+        rows = np.arange(len(file["images"]), dtype=np.int64)
+        return StoredImageSet(**_columns(file, slice(None)), path=path, rows=rows)
+
+
+def _columns(file: h5py.File, rows: slice) -> dict[str, Any]:
+    return {
+        **{name: file[name][rows] for name in COLUMNS},
+        "kind": Kind(file.attrs["kind"]),
+        "bands": tuple(file.attrs["bands"]),
+        "classes": tuple(file.attrs["classes"]),
+        "pixel_scale": float(file.attrs["pixel_scale"]),
+    }
 
 
 def count_images(path: Path) -> int:

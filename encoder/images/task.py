@@ -11,10 +11,10 @@ from broker.errors import SettingsError
 from encoder.alert_task import WATCHED, spread_of_known
 from encoder.backbone import Representation
 from encoder.heads import asinh_magnitude
-from encoder.images.archive import ImageSet, Kind
+from encoder.images.archive import ImageSet, Kind, StoredImageSet
 from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
 from encoder.images.network import ImageEncoder
-from encoder.images.views import Images, ImageViews, as_given
+from encoder.images.views import Images, ImageSource, ImageViews, StoredImages, as_given
 from encoder.moco import Batch, MoCo
 from encoder.train import Run, Watched, read_checkpoint, train
 from encoder.world import ALONE, World
@@ -29,19 +29,22 @@ class ImageTask:
     Parameters
     ----------
     config : ImagePretrainConfig
-    images : ImageSet
-        The training set; labels are watched, and trained on only where the recipe gives them a weight.
+    images : ImageSet or StoredImageSet
+        The training set, in memory or in its file; labels are watched, and trained on only where the recipe gives
+        them a weight.
     """
 
-    def __init__(self, config: ImagePretrainConfig, images: ImageSet) -> None:
-        found, wanted = (images.kind, images.images.shape[1]), (config.network.kind, config.network.bands)
+    def __init__(self, config: ImagePretrainConfig, images: ImageSet | StoredImageSet) -> None:
+        found, wanted = (images.kind, images.noise.shape[1]), (config.network.kind, config.network.bands)
         if found != wanted:
             raise SettingsError(
                 f"the images are {found[0]} of {found[1]} bands, the recipe is for {wanted[0]} of {wanted[1]}: give "
                 f'a --config with {{"network": {{"kind": "{found[0]}", "bands": {found[1]}}}}}'
             )
         self.config, self._kind = config, config.network.kind
-        self._images = Images.of(images)
+        self._images: ImageSource = (
+            Images.of(images) if isinstance(images, ImageSet) else StoredImages.of(images)
+        )
         self._views = ImageViews(config.views, config.network, images.bands)
         _, inverse = torch.unique(torch.from_numpy(images.object_id), return_inverse=True)
         self._sky_object = inverse
@@ -85,7 +88,7 @@ class ImageTask:
         return torch.cat([apertures.flatten(1), magnitude, magnitude[:, :-1] - magnitude[:, 1:]], dim=1)
 
 
-def measure(images: Images, network: ImageNetworkConfig, chunk: int = 512) -> Tensor:
+def measure(images: ImageSource, network: ImageNetworkConfig, chunk: int = 512) -> Tensor:
     """Measure what the side task regresses, on images without dust: free labels.
 
     Returns
@@ -113,7 +116,7 @@ def measure(images: Images, network: ImageNetworkConfig, chunk: int = 512) -> Te
 
 @torch.no_grad()
 def represent(
-    encoder: torch.nn.Module, images: Images, network: ImageNetworkConfig, chunk: int = 256
+    encoder: torch.nn.Module, images: ImageSource, network: ImageNetworkConfig, chunk: int = 256
 ) -> Representation:
     """Represent images as they are."""
     found, device = [], next(encoder.parameters()).device
@@ -135,7 +138,7 @@ def new_moco(config: ImagePretrainConfig, classes: int = 0) -> MoCo:
 
 def pretrain_images(
     config: ImagePretrainConfig,
-    images: ImageSet,
+    images: ImageSet | StoredImageSet,
     output: Path,
     *,
     max_minutes: float | None = None,

@@ -4,7 +4,8 @@ Display pictures are stretched and cut at 255: noise, PSF and dust in physical u
 they get geometric views only.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from broker.geometry import BILINEAR_NOISE
 from encoder.augment import FWHM_PER_SIGMA, Placement, gaussian_kernel, noise_left
-from encoder.images.archive import ImageSet, Kind
+from encoder.images.archive import ImageColumns, ImageSet, Kind, StoredImageSet
 from encoder.images.config import ImageNetworkConfig, ImageViewConfig
 
 SDSS_EXTINCTION = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263, "y": 1.088}
@@ -20,13 +21,11 @@ SDSS_EXTINCTION = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263, "
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """Images as tensors.
+class ImageTensors:
+    """All that is known of images but their pixels.
 
     Attributes
     ----------
-    pixels : Tensor, shape (n, bands, h, w)
-        As in the set: uint8 or float32.
     noise : Tensor, shape (n, bands)
         0 where a band is missing; ones of a display picture.
     psf_fwhm : Tensor, shape (n, bands)
@@ -37,35 +36,77 @@ class Images:
         Extinction by our Galaxy in magnitudes; 0 where unknown.
     """
 
-    pixels: Tensor
     noise: Tensor
     psf_fwhm: Tensor
     photometry: Tensor
     dust: Tensor
 
+    def __len__(self) -> int:
+        return len(self.noise)
+
+    def columns(self, rows: Tensor | slice) -> dict[str, Tensor]:
+        """All but the pixels of some rows, by name."""
+        return {entry.name: getattr(self, entry.name)[rows] for entry in fields(ImageTensors)}
+
+
+@dataclass(frozen=True, slots=True)
+class Images(ImageTensors):
+    """Images as tensors.
+
+    Attributes
+    ----------
+    pixels : Tensor, shape (n, bands, h, w)
+        As in the set: uint8 or float32.
+    """
+
+    pixels: Tensor
+
     @classmethod
     def of(cls, images: ImageSet) -> "Images":
         """Take a set as it was read; pixels are not copied."""
-        noise = torch.from_numpy(images.noise)
-        if images.kind is Kind.DISPLAY:
-            noise = torch.ones_like(noise)
-        coefficients = torch.tensor([SDSS_EXTINCTION.get(band, 0.0) for band in images.bands])
-        ebv = torch.nan_to_num(torch.from_numpy(images.ebv))
-        return cls(
-            pixels=torch.from_numpy(images.images),
-            noise=torch.nan_to_num(noise),
-            psf_fwhm=torch.from_numpy(images.psf_fwhm),
-            photometry=torch.from_numpy(images.photometry),
-            dust=ebv[:, None] * coefficients,
-        )
-
-    def __len__(self) -> int:
-        return len(self.pixels)
+        return cls(**_tensors(images), pixels=torch.from_numpy(images.images))
 
     def __getitem__(self, rows: Tensor | slice) -> "Images":
-        return Images(
-            self.pixels[rows], self.noise[rows], self.psf_fwhm[rows], self.photometry[rows], self.dust[rows]
-        )
+        return Images(**self.columns(rows), pixels=self.pixels[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImages(ImageTensors):
+    """Images whose pixels stay in their file until rows of them are wanted.
+
+    Attributes
+    ----------
+    stored : StoredImageSet
+    """
+
+    stored: StoredImageSet
+
+    @classmethod
+    def of(cls, images: StoredImageSet) -> "StoredImages":
+        """Take a set as it was opened."""
+        return cls(**_tensors(images), stored=images)
+
+    def __getitem__(self, rows: Tensor | slice) -> Images:
+        pixels = self.stored.read(torch.arange(len(self))[rows].numpy())
+        return Images(**self.columns(rows), pixels=torch.from_numpy(pixels))
+
+
+ImageSource: TypeAlias = Images | StoredImages
+"""What gives images by rows, from memory or from a file: the same to the bit."""
+
+
+def _tensors(images: ImageColumns) -> dict[str, Tensor]:
+    noise = torch.from_numpy(images.noise)
+    if images.kind is Kind.DISPLAY:
+        noise = torch.ones_like(noise)
+    coefficients = torch.tensor([SDSS_EXTINCTION.get(band, 0.0) for band in images.bands])
+    ebv = torch.nan_to_num(torch.from_numpy(images.ebv))
+    return {
+        "noise": torch.nan_to_num(noise),
+        "psf_fwhm": torch.from_numpy(images.psf_fwhm),
+        "photometry": torch.from_numpy(images.photometry),
+        "dust": ebv[:, None] * coefficients,
+    }
 
 
 @dataclass(frozen=True, slots=True)
