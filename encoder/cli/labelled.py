@@ -9,6 +9,7 @@ from broker.errors import SettingsError
 from encoder.archive import Columns, load_shards
 from encoder.boxes import Boxes, StoredBoxes
 from encoder.fit import Labelled
+from encoder.kept_out import refuse_anomalies
 from encoder.stored import open_shards
 
 
@@ -18,9 +19,10 @@ def load_labelled(data: Path) -> tuple[Labelled, tuple[str, ...]]:
     Raises
     ------
     SettingsError
-        If there is none.
+        If there is none, or it holds what is kept out of training.
     """
     shard = load_shards(_shards(data))
+    refuse_anomalies(shard.classes, data)
     return Labelled(
         Boxes.of(shard, COMMON_GRID),
         torch.from_numpy(shard.label),

@@ -18,6 +18,7 @@ from encoder.fit import held_out_objects
 from encoder.images.archive import is_image_set, open_images
 from encoder.images.config import ImagePretrainConfig
 from encoder.images.task import pretrain_images
+from encoder.kept_out import refuse_anomalies
 from encoder.train import CHECKPOINT, Run
 from encoder.world import World, joined
 
@@ -98,6 +99,7 @@ def _on_alerts(
 ) -> Run[Any]:
     recipe = _recipe(config, PretrainConfig)
     columns, boxes = open_alerts(data)
+    refuse_anomalies(columns.classes, data)
     seen = torch.from_numpy(~held_out_objects(recipe, columns.object_id))
     labels = torch.from_numpy(columns.label)[seen]
     out.print(f"{len(labels)} of {len(columns)} alerts; the others are held out")
@@ -110,6 +112,7 @@ def _on_images(
     data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console, world: World
 ) -> Run[Any]:
     images = open_images(data)
+    refuse_anomalies(images.classes, data)
     shape = {"kind": images.kind, "bands": images.noise.shape[1]}
     recipe = _recipe(config, ImagePretrainConfig)
     recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})

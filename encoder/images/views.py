@@ -4,6 +4,7 @@ Display pictures are stretched and cut at 255: noise, PSF and dust in physical u
 they get geometric views only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
@@ -11,13 +12,23 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from broker.alert import BANDS, Survey
 from broker.geometry import BILINEAR_NOISE
 from encoder.augment import FWHM_PER_SIGMA, Placement, gaussian_kernel, noise_left
+from encoder.extinction import EXTINCTION
 from encoder.images.archive import ImageColumns, ImageSet, Kind, StoredImageSet
 from encoder.images.config import ImageNetworkConfig, ImageViewConfig
 
-SDSS_EXTINCTION = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263, "y": 1.088}
-"""A_band / E(B-V) (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6, R_V = 3.1: SDSS's filters, y LSST's)."""
+SDSS_EXTINCTION = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263}
+"""A_band / E(B-V) (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6, R_V = 3.1), SDSS's filters."""
+
+LSST_EXTINCTION = dict(zip(BANDS, EXTINCTION[Survey.LSST], strict=True))
+
+
+def extinction_of(bands: Sequence[str]) -> Tensor:
+    """A_band / E(B-V) of each band (bands,): LSST's filters where y is among them, SDSS's else; 0 of others."""
+    known = LSST_EXTINCTION if "y" in bands else SDSS_EXTINCTION
+    return torch.tensor([known.get(band, 0.0) for band in bands])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ def _tensors(images: ImageColumns) -> dict[str, Tensor]:
     noise = torch.from_numpy(images.noise)
     if images.kind is Kind.DISPLAY:
         noise = torch.ones_like(noise)
-    coefficients = torch.tensor([SDSS_EXTINCTION.get(band, 0.0) for band in images.bands])
+    coefficients = extinction_of(images.bands)
     ebv = torch.nan_to_num(torch.from_numpy(images.ebv))
     return {
         "noise": torch.nan_to_num(noise),
@@ -212,7 +223,7 @@ class ImageViews:
 
     def __init__(self, config: ImageViewConfig, network: ImageNetworkConfig, bands: tuple[str, ...]) -> None:
         self._config, self._network = config, network
-        self._coefficients = torch.tensor([SDSS_EXTINCTION.get(band, 0.0) for band in bands])
+        self._coefficients = extinction_of(bands)
 
     def __call__(self, images: Images, generator: Generator) -> ImageView:
         """Draw a view of every row."""

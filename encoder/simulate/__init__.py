@@ -1,6 +1,6 @@
 """Simulated alerts of both surveys and images of galaxies, drawn with GalSim; see ``docs/simulation.md``."""
 
-from encoder.simulate.anomalies import ANOMALIES
+from encoder.kept_out import ANOMALIES
 from encoder.simulate.driver import simulated_alerts
 from encoder.simulate.host_archive import simulate_hosts
 from encoder.simulate.populations import CLASSES

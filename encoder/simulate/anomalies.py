@@ -20,9 +20,6 @@ from encoder.simulate.optics import GSPARAMS
 from encoder.simulate.populations import I_BAND, Galaxy, distances, draw_galaxy, early_m_star
 from encoder.simulate.profiles import Orientation, sersic
 
-ANOMALIES = ("lens_arc", "ring", "double_nucleus", "tidal_tail")
-"""None is a class of the model. ``ring``: an Einstein ring about a red galaxy, or a ring galaxy."""
-
 DISPERSION, FABER_JACKSON_SCATTER = 225.0, 0.08
 """km/s of an M* elliptical and dex about sigma ~ L^(1/4) (Choi, Park & Vogeley 2007, ApJ 658, 884)."""
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from broker.alert import BANDS, Float32Array, Survey
 from broker.cutouts import effective_fwhm
+from encoder.kept_out import ANOMALIES
 from encoder.simulate.alerts import OBJECT_IDS
-from encoder.simulate.anomalies import ANOMALIES, anomaly_parts, draw_anomaly
+from encoder.simulate.anomalies import anomaly_parts, draw_anomaly
 from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray, redden
 from encoder.simulate.field import draw_field

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from broker.alert import Survey
-from encoder.simulate.anomalies import ANOMALIES, anomaly_parts, draw_anomaly
+from encoder.kept_out import ANOMALIES
+from encoder.simulate.anomalies import anomaly_parts, draw_anomaly
 from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray, redden
 from encoder.simulate.components import Component, PointSource, Scene

@@ -13,8 +13,8 @@ from broker.alert import Survey
 from broker.cutouts import effective_fwhm
 from broker.errors import SettingsError
 from encoder.archive import Shard, box_of, save_shard, stack
+from encoder.kept_out import ANOMALIES
 from encoder.simulate.alerts import OBJECT_IDS, SimulatedAlert
-from encoder.simulate.anomalies import ANOMALIES
 from encoder.simulate.driver import simulated_alerts
 from encoder.simulate.populations import CLASSES
 

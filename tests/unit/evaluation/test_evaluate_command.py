@@ -1,6 +1,7 @@
 """`encoder evaluate` from the command line: one page, one JSON, and errors that say what to give."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -9,7 +10,8 @@ from typer.testing import CliRunner
 
 from broker.errors import SettingsError
 from encoder.cli.evaluate import app
-from encoder.images.archive import ImageSet, Kind, save_images
+from encoder.cli.pretrain import app as pretrain
+from encoder.images.archive import ImageSet, Kind, load_images, save_images
 from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
 from encoder.images.task import pretrain_images
 
@@ -110,3 +112,12 @@ def test_a_catalogue_that_lacks_bands_is_told(tmp_path):
         file["redshift"] = [0.1]
     with pytest.raises(SettingsError, match="wanted"):
         evaluated("--data", path, "--output", tmp_path / "out")
+
+
+def test_nothing_is_trained_on_what_is_kept_out(trained, tmp_path):
+    images = load_images(trained / "sky.hdf5")
+    save_images(tmp_path / "rare.hdf5", replace(images, classes=("disk", "bulge", "lens_arc")))
+    words = ["--data", str(tmp_path / "rare.hdf5"), "--output", str(tmp_path / "run")]
+    with pytest.raises(SettingsError, match="holds lens_arc: anomalies are kept out of training"):
+        CliRunner().invoke(pretrain, words, catch_exceptions=False)
+    assert not (tmp_path / "run").exists()
