@@ -201,7 +201,7 @@ def section(
             f"Classes {', '.join(f'{n} ({c} tested)' for n, c in zip(split.classes, counts, strict=True))}. "
             f"{len(split.pool)} images to label, {len(split.test)} tested, neither pretraining nor labels saw the "
             f"latter. {SEEDS} draws of labels (each class at least twice; the same draws for every method). Probes: "
-            f"logistic regression on standardised pooled stages and embedding, averaged over eight orientations; "
+            f"logistic regression on standardised pooled stages and embedding, mean and scatter over eight turns; "
             f"strength and class weight chosen by {FOLDS}-fold cross-validation of the labels drawn. Brackets: 95 % "
             "bootstrap over objects, of the mean over draws."
         ),

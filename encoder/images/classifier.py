@@ -18,7 +18,7 @@ from encoder.images.network import ImageEncoder
 from encoder.images.views import Images, ImageView, ImageViews, lay_images
 
 CHUNK = 256
-QUARTERS = 4
+QUARTERS, TURNS = 4, 8
 WARMUP = 0.15
 
 
@@ -171,17 +171,26 @@ def predict(model: ImageClassifier, images: Images, network: ImageNetworkConfig)
     return np.asarray(torch.cat(found).numpy(), np.float32)
 
 
+def turned(images: Images, network: ImageNetworkConfig) -> Iterator[ImageView]:
+    """Lay images in eight turns of 45 degrees, none of them flipped."""
+    for eighth in range(TURNS):
+        angle = torch.tensor(2 * math.pi * eighth / TURNS)
+        turn = torch.tensor([[torch.cos(angle), -torch.sin(angle)], [torch.sin(angle), torch.cos(angle)]])
+        yield lay_images(images, _placed(turn, len(images)), network)
+
+
 @torch.no_grad()
 def features(encoder: ImageEncoder, images: Images, network: ImageNetworkConfig) -> Float32Array:
-    """Pooled stages and embedding (n, d) of a frozen encoder, averaged over eight orientations."""
+    """Pooled stages and embedding (n, 2 d) of a frozen encoder: mean over eight turns, and scatter.
+
+    An elongated galaxy looks different from turn to turn, a round one does not: the scatter knows the shape.
+    """
     found = []
     for start in range(0, len(images), CHUNK):
         some = images[slice(start, start + CHUNK)]
-        parts = []
-        for view in orientations(some, network):
-            seen = encoder(view.pixels, view.noise)
-            parts.append(torch.cat([seen.features, seen.raw], 1))
-        found.append(torch.stack(parts).mean(0))
+        seen = [encoder(view.pixels, view.noise) for view in turned(some, network)]
+        every = torch.stack([torch.cat([one.features, one.raw], 1) for one in seen])
+        found.append(torch.cat([every.mean(0), every.std(0)], 1))
     return np.asarray(torch.cat(found).numpy(), np.float32)
 
 

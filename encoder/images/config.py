@@ -20,7 +20,8 @@ class ImageNetworkConfig(Shape):
     size : int
         Side of what the network sees, in pixels of its own.
     field : int
-        Side of what it sees, in pixels of the image: coarser where larger than ``size``.
+        Side of what it sees, in pixels of the image: finer where smaller than ``size``, coarser where larger. A galaxy
+        that fills a third of the picture is best seen with the field cut to twice its size.
     widths : tuple of int
         Channels of each stage; every stage after the first halves the side.
     blocks : int
@@ -32,7 +33,7 @@ class ImageNetworkConfig(Shape):
     kind: Kind = Kind.DISPLAY
     bands: int = Field(default=3, ge=1)
     size: int = Field(default=48, ge=8)
-    field: int = Field(default=72, ge=8)
+    field: int = Field(default=36, ge=8)
     widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
     blocks: int = Field(default=2, ge=1)
     groups: int = Field(default=8, ge=1)
@@ -61,8 +62,8 @@ class ImageViewConfig(Frozen):
     """
 
     rotation: bool = True
-    jitter: float = Field(default=4.0, ge=0)
-    zoom: tuple[float, float] = (0.8, 1.25)
+    jitter: float = Field(default=2.0, ge=0)
+    zoom: tuple[float, float] = (0.9, 1.11)
     noise_probability: float = Field(default=0.5, ge=0, le=1)
     noise_factor: float = Field(default=1.5, ge=0)
     blur_probability: float = Field(default=0.5, ge=0, le=1)

@@ -14,6 +14,7 @@ from encoder.heads import asinh_magnitude
 from encoder.images.archive import ImageSet, Kind, StoredImageSet
 from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
 from encoder.images.network import ImageEncoder
+from encoder.images.shape import SHAPES, shape_of
 from encoder.images.views import Images, ImageSource, ImageViews, StoredImages, as_given
 from encoder.moco import Batch, MoCo
 from encoder.train import Run, Watched, read_checkpoint, train
@@ -80,12 +81,14 @@ class ImageTask:
 
     def _targets(self, measured: Tensor, fading: Tensor) -> Tensor:
         bands = self.config.network.bands
-        apertures = measured[:, :-bands].reshape(len(measured), len(APERTURES), bands)
-        photometry = measured[:, -bands:]
+        light, photometry, shape = torch.split(measured, [len(APERTURES) * bands, bands, SHAPES], dim=1)
+        apertures = light.reshape(len(measured), len(APERTURES), bands)
         if self._kind is Kind.FLUX:
             apertures = torch.asinh(apertures * (fading[:, None] if fading.ndim else fading))
         magnitude = asinh_magnitude(photometry * fading)
-        return torch.cat([apertures.flatten(1), magnitude, magnitude[:, :-1] - magnitude[:, 1:]], dim=1)
+        return torch.cat(
+            [apertures.flatten(1), magnitude, magnitude[:, :-1] - magnitude[:, 1:], shape], dim=1
+        )
 
 
 def measure(images: ImageSource, network: ImageNetworkConfig, chunk: int = 512) -> Tensor:
@@ -93,9 +96,9 @@ def measure(images: ImageSource, network: ImageNetworkConfig, chunk: int = 512) 
 
     Returns
     -------
-    Tensor, shape (n, 3 bands)
+    Tensor, shape (n, 3 bands + SHAPES)
         Light within each aperture, in units of the noise of its pixels or display values a pixel; photometry
-        without dust.
+        without dust; shape (`encoder.images.shape.shape_of`).
     """
     axis = torch.arange(network.size, dtype=torch.float32) - (network.size - 1) / 2
     radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
@@ -110,6 +113,7 @@ def measure(images: ImageSource, network: ImageNetworkConfig, chunk: int = 512) 
             light = (laid.pixels * inside).sum((2, 3)) / scatter
             columns.append(torch.where(laid.noise > 0, light, torch.full((), torch.nan)))
         columns.append(some.photometry * 10 ** (0.4 * some.dust))
+        columns.append(shape_of(laid, network.kind))
         parts.append(torch.cat(columns, 1))
     return torch.cat(parts)
 
@@ -133,7 +137,9 @@ def new_moco(config: ImagePretrainConfig, classes: int = 0) -> MoCo:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = ImageEncoder(config.network)
-        return MoCo(config, encoder, encoder.context_size, len(APERTURES) * bands + 2 * bands - 1, classes)
+        return MoCo(
+            config, encoder, encoder.context_size, len(APERTURES) * bands + 2 * bands - 1 + SHAPES, classes
+        )
 
 
 def pretrain_images(
