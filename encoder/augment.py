@@ -114,6 +114,7 @@ def lay(boxes: Boxes, placement: Placement, size: int, white: Tensor | None = No
         band=boxes.band,
         psf_fwhm=boxes.psf_fwhm * placement.magnification[:, None],
         photometry=boxes.photometry,
+        ebv=boxes.ebv,
         step=step,
         grain=grain,
         kept=torch.ones_like(noise),
@@ -228,7 +229,8 @@ def noise_left(kernel: Tensor, step: Tensor) -> Tensor:
 class Redden:
     """Dust of our Galaxy in front: every flux of a band fades by A_band, the packet's photometry too.
 
-    The sky's noise does not fade: `restore_noise` brings it back.
+    Dust that is known to be there is taken away first. The sky's noise does not fade (`restore_noise` brings it back),
+    but grows with the flux where more dust is taken away than put in front.
 
     Attributes
     ----------
@@ -245,19 +247,21 @@ class Redden:
         count = len(laid.stamps)
         ebv = self.reddening * torch.rand(count, generator=generator)
         applied = _chosen(count, self.probability, generator) & (laid.band >= 0)
-        return self.apply(laid, torch.where(applied, ebv, torch.zeros(())))
+        return self.apply(laid, torch.where(applied, ebv - laid.ebv, torch.zeros(())))
 
     @staticmethod
     def apply(laid: Laid, ebv: Tensor) -> Laid:
-        """Redden by given E(B-V), shape (n,)."""
+        """Redden by given E(B-V), shape (n,); negative ones take dust away."""
         coefficients = torch.tensor([EXTINCTION[survey] for survey in SURVEYS])[laid.survey]
         fading = 10 ** (-0.4 * coefficients * ebv[:, None])
         own = fading.gather(1, laid.band.clamp(0, len(BANDS) - 1)[:, None])
+        grown = own.clamp(min=1)
         return replace(
             laid,
             stamps=laid.stamps * own[..., None, None],
             photometry=laid.photometry * fading,
-            kept=laid.kept * own,
+            noise=laid.noise * grown,
+            kept=laid.kept * own / grown,
             fading=laid.fading * fading,
         )
 

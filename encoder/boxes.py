@@ -36,6 +36,8 @@ class BoxColumns:
         Grid pixels; NaN where unknown.
     photometry : Tensor, shape (n, 6)
         nJy; NaN where unknown.
+    ebv : Tensor, shape (n,)
+        E(B-V) of our Galaxy's dust, magnitudes; 0 where unknown.
     sky_object : Tensor of int64, shape (n,)
         Alerts of one object on the sky, visits of it, share a number.
     """
@@ -47,6 +49,7 @@ class BoxColumns:
     band: Tensor
     psf_fwhm: Tensor
     photometry: Tensor
+    ebv: Tensor
     sky_object: Tensor
 
     def __len__(self) -> int:
@@ -130,6 +133,7 @@ def _columns(shards: Columns, grid: Grid) -> dict[str, Tensor]:
         "band": torch.from_numpy(shards.band.astype(np.int64)),
         "psf_fwhm": _float(shards.psf_fwhm / scale[:, None]),
         "photometry": _float(shards.photometry),
+        "ebv": _float(np.nan_to_num(shards.ebv)),
         "sky_object": torch.from_numpy(np.unique(shards.object_id, return_inverse=True)[1].reshape(-1)),
     }
 
@@ -147,6 +151,7 @@ class Laid:
     psf_fwhm : Tensor, shape (n, 3)
         Grid pixels; NaN where unknown.
     photometry : Tensor, shape (n, 6)
+    ebv : Tensor, shape (n,)
     step : Tensor, shape (n,)
         Native pixels per grid pixel.
     grain : Tensor, shape (n, 3, size, size)
@@ -165,6 +170,7 @@ class Laid:
     band: Tensor
     psf_fwhm: Tensor
     photometry: Tensor
+    ebv: Tensor
     step: Tensor
     grain: Tensor
     kept: Tensor

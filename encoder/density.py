@@ -1,7 +1,9 @@
 """Redshift densities from photometry and, where there is one, an embedding: a small ensemble of networks.
 
-Each member reads colours, magnitudes and errors and says a probability for each bin of ln(1 + z). Their mean is
-calibrated on rows that no member was trained on: by the distribution of its probability integral transform.
+Each member reads colours, magnitudes and errors and says a probability for each bin of ln(1 + z). With an embedding
+there is a second ensemble that reads it too, and rows that no member was trained on say how far that one is believed:
+with few redshifts an embedding misleads more than it tells. The same rows calibrate the mean by the distribution of
+its probability integral transform.
 """
 
 import copy
@@ -19,6 +21,12 @@ from broker.errors import SettingsError
 from encoder.config import Frozen
 from encoder.evaluate import Floats
 from encoder.heads import Standardise
+
+SHARES = np.linspace(0, 1, 21)
+"""Shares of the members that read the embedding, among which one is chosen."""
+
+TINY = 1e-9
+"""Added to probabilities before a logarithm."""
 
 FEWEST = 50
 """Rows below which no density can be fitted and calibrated."""
@@ -99,6 +107,10 @@ class Inputs:
         embedding = None if self.embedding is None else self.embedding[rows]
         return Inputs(self.magnitude[rows], self.error[rows], embedding)
 
+    def without_embedding(self) -> "Inputs":
+        """Photometry alone."""
+        return Inputs(self.magnitude, self.error)
+
     def smeared(self, factor: float, generator: Generator) -> "Inputs":
         """Add noise to the magnitudes, ``factor`` of their errors."""
         noise = torch.randn(self.magnitude.shape, generator=generator)
@@ -147,7 +159,9 @@ class Density:
 
     def __init__(self, config: DensityConfig | None = None) -> None:
         self.config = DensityConfig() if config is None else config
-        self._members: list[Member] = []
+        self._alone: list[Member] = []
+        self._joined: list[Member] = []
+        self._share = 0.0
         self._levels: Floats = np.linspace(0, 1, 2)
 
     @property
@@ -178,18 +192,30 @@ class Density:
         place = place.clamp(0, math.log1p(self.config.z_max) - 1e-6)
         order = torch.randperm(len(inputs), generator=Generator().manual_seed(self.config.seed))
         count = max(1, round(self.config.validation * len(inputs)))
-        transforms = []
+        judges = []
         for index in range(self.config.members):
             judge = order.roll(-index * count)[:count]
             learn = order.roll(-index * count)[count:]
-            member = self._train(inputs, place, learn, judge, self.config.seed + index)
-            self._members.append(member)
-            transforms.append(self._transform(self._probability([member], inputs[judge]), redshift[judge]))
-        self._calibrate(np.concatenate(transforms))
+            judges.append(judge)
+            seed = self.config.seed + index
+            self._alone.append(self._train(inputs.without_embedding(), place, learn, judge, seed))
+            if inputs.embedding is not None:
+                self._joined.append(self._train(inputs, place, learn, judge, seed))
+        # Each member says what it thinks of the rows it was not trained on.
+        alone = self._apart(self._alone, inputs.without_embedding(), judges)
+        joined = self._apart(self._joined, inputs, judges) if self._joined else alone
+        truth = redshift[torch.cat(judges).numpy()]
+        self._share = self._believed(alone, joined, truth) if self._joined else 0.0
+        said = (1 - self._share) * alone + self._share * joined
+        self._calibrate(transform(said, self.edges, truth))
 
     def pdf(self, inputs: Inputs) -> Floats:
         """Probability (n, bins) of each bin, calibrated."""
-        probability = self._probability(self._members, inputs)
+        probability = self._probability(self._alone, inputs.without_embedding())
+        if self._joined:
+            probability = (1 - self._share) * probability + self._share * self._probability(
+                self._joined, inputs
+            )
         cdf = np.concatenate([np.zeros((len(probability), 1)), np.cumsum(probability, axis=1)], axis=1)
         mapped = np.interp(cdf.clip(0, 1), np.linspace(0, 1, len(self._levels)), self._levels)
         return np.diff(mapped / mapped[:, -1:], axis=1)
@@ -200,8 +226,18 @@ class Density:
         found = torch.stack([torch.softmax(member(description), 1) for member in members]).mean(0)
         return np.asarray(found.double().numpy())
 
-    def _transform(self, probability: Floats, redshift: Floats) -> Floats:
-        return transform(probability, self.edges, redshift)
+    def _apart(self, members: list[Member], inputs: Inputs, judges: list[Tensor]) -> Floats:
+        return np.concatenate(
+            [self._probability([member], inputs[rows]) for member, rows in zip(members, judges, strict=True)]
+        )
+
+    def _believed(self, alone: Floats, joined: Floats, redshift: Floats) -> float:
+        """Choose the share of the members with an embedding by the likelihood of the redshifts."""
+        bins = (np.searchsorted(self.edges, redshift, side="right") - 1).clip(0, self.config.bins - 1)
+        rows = np.arange(len(bins))
+        one, other = alone[rows, bins], joined[rows, bins]
+        scores = [float(np.log((1 - share) * one + share * other + TINY).mean()) for share in SHARES]
+        return float(SHARES[int(np.argmax(scores))])
 
     def _calibrate(self, transforms: Floats) -> None:
         # Smoothed, as few rows would else make steps of their own: quantiles at as many levels as rows bear.

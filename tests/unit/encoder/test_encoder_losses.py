@@ -113,6 +113,7 @@ def noise_only(count, generator):
         band=torch.zeros(count, dtype=torch.long),
         psf_fwhm=torch.full((count, 3), 3.0),
         photometry=torch.full((count, 6), torch.nan),
+        ebv=torch.zeros(count),
         step=torch.ones(count),
         grain=torch.zeros(shape),
         kept=torch.ones(count, 3),

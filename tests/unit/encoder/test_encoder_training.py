@@ -41,6 +41,7 @@ def boxes():
         band=torch.arange(count) % 6,
         psf_fwhm=torch.full((count, 3), 3.0),
         photometry=photometry,
+        ebv=torch.zeros(count),
         sky_object=torch.arange(count),
     )
 

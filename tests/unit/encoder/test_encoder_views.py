@@ -49,6 +49,7 @@ def source(count=1, sigma=(2.5, 2.5), at=(0.0, 0.0), flux=1000.0, noise=1e-4, ra
         band=torch.arange(count) % len(BANDS),
         psf_fwhm=torch.full((count, 3), fwhm),
         photometry=torch.full((count, len(BANDS)), 500.0),
+        ebv=torch.zeros(count),
         sky_object=torch.arange(count),
     )
 
@@ -242,6 +243,18 @@ def test_reddening_is_exact_in_magnitudes_for_stamps_and_photometry(survey, band
     packet = -2.5 * torch.log10(red.photometry / laid.photometry)[0]
     np.testing.assert_allclose(packet, 0.3 * np.array(EXTINCTION[survey]), atol=1e-3)
     np.testing.assert_array_equal(red.noise, laid.noise)
+
+
+def test_known_dust_is_taken_away_before_other_dust_comes():
+    clean = lay(source(count=6, flux=1e4), Placement.identity(6), 32)
+    seen = replace(Redden.apply(clean, torch.full((6,), 0.4)), ebv=torch.full((6,), 0.4))
+    bare = Redden(1.0, 0.0)(seen, seeded())
+    torch.testing.assert_close(bare.stamps, clean.stamps, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(bare.photometry, clean.photometry, rtol=1e-4, atol=0)
+    torch.testing.assert_close(bare.fading, torch.ones_like(bare.fading), rtol=1e-4, atol=0)
+    # Flux was divided by the dust's transmission, and the noise with it.
+    own = seen.fading.gather(1, seen.band[:, None])
+    torch.testing.assert_close(bare.noise, seen.noise / own, rtol=1e-4, atol=0)
 
 
 def test_reddening_is_uniform_up_to_its_limit_and_leaves_unknown_bands_alone():
