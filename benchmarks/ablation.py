@@ -1,9 +1,9 @@
 """What each part of the recipe brings: short pretraining runs that differ in one thing, beside the recipe itself.
 
 Every run sees the same alerts in the same order for the same number of epochs, with one seed. The frozen encoder is
-then read by probes on objects that no training saw: morphology from few labels, redshift with the packet's photometry. With
---real, shards of real alerts (`encoder ingest`), and --labels, their scores (see `encoder evaluate`), probes on the sky
-stand beside those on simulation. Brackets: 95 % bootstrap over objects, of differences paired with the recipe's.
+then read by probes on objects that no training saw: morphology from few labels, redshift with the packet's photometry.
+With --real, shards of real alerts (`encoder ingest`), and --labels, their scores (`encoder evaluate`), probes on the
+sky stand beside those on simulation. Brackets: 95 % bootstrap over objects, of differences paired with the recipe's.
 What was run before is not run again: delete a folder to have it anew.
 
     python benchmarks/ablation.py --data shards --output runs/ablation

@@ -72,19 +72,41 @@ class Split:
         return np.concatenate([begun, order[~np.isin(order, begun)]])[:number]
 
 
-def linear(features: NDArray[Any], split: Split) -> Fit:
+Guess: TypeAlias = Callable[[Ints, int], NDArray[Any]]
+"""From rows with labels and a seed to the probability (n, classes) of every test row."""
+
+
+def probability(features: NDArray[Any], split: Split) -> Guess:
     """Probe frozen features: strength and class weight chosen by cross-validation of the labels at hand."""
 
-    def fit(rows: Ints, seed: int) -> NDArray[Any]:
+    def guess(rows: Ints, seed: int) -> NDArray[Any]:
         mean, spread = features[rows].mean(0), features[rows].std(0) + 1e-6
         x, y = (features - mean) / spread, split.label
         strength, power = max(
             ((c, p) for c in STRENGTHS for p in POWERS),
             key=lambda one: _cross_validated(x[rows], y[rows], seed, *one),
         )
-        return np.asarray(_logistic(x[rows], y[rows], strength, power).predict(x[split.test]))
+        fitted = _logistic(x[rows], y[rows], strength, power)
+        found = np.zeros((len(split.test), len(split.classes)))
+        found[:, fitted.classes_] = fitted.predict_proba(x[split.test])
+        return found
 
-    return fit
+    return guess
+
+
+def likeliest(guess: Guess) -> Fit:
+    """Take the class of highest probability."""
+    return lambda rows, seed: np.asarray(guess(rows, seed).argmax(1), np.int64)
+
+
+def averaged(*guesses: Guess) -> Guess:
+    """Average the probabilities of several methods fitted on the same labels."""
+    return lambda rows, seed: np.asarray(np.mean([guess(rows, seed) for guess in guesses], axis=0))
+
+
+def linear(features: NDArray[Any], split: Split) -> Fit:
+    """Classify by `probability`."""
+    return likeliest(probability(features, split))
 
 
 def pixels(images: NDArray[Any], pool: Ints) -> NDArray[Any]:
