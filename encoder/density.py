@@ -162,7 +162,7 @@ class Density:
         self._alone: list[Member] = []
         self._joined: list[Member] = []
         self._share = 0.0
-        self._levels: Floats = np.linspace(0, 1, 2)
+        self._levels: dict[bool, Floats] = {}
 
     @property
     def edges(self) -> Floats:
@@ -206,18 +206,20 @@ class Density:
         joined = self._apart(self._joined, inputs, judges) if self._joined else alone
         truth = redshift[torch.cat(judges).numpy()]
         self._share = self._believed(alone, joined, truth) if self._joined else 0.0
-        said = (1 - self._share) * alone + self._share * joined
-        self._calibrate(transform(said, self.edges, truth))
+        mixed = (1 - self._share) * alone + self._share * joined
+        for seeing, said in ((False, alone), (True, mixed)):
+            self._levels[seeing] = _levels(transform(said, self.edges, truth))
 
     def pdf(self, inputs: Inputs) -> Floats:
-        """Probability (n, bins) of each bin, calibrated."""
+        """Probability (n, bins) of each bin, calibrated; with inputs that have an embedding, and without."""
         probability = self._probability(self._alone, inputs.without_embedding())
-        if self._joined:
-            probability = (1 - self._share) * probability + self._share * self._probability(
-                self._joined, inputs
-            )
+        seeing = inputs.embedding is not None and bool(self._joined)
+        if seeing:
+            joined = self._probability(self._joined, inputs)
+            probability = (1 - self._share) * probability + self._share * joined
         cdf = np.concatenate([np.zeros((len(probability), 1)), np.cumsum(probability, axis=1)], axis=1)
-        mapped = np.interp(cdf.clip(0, 1), np.linspace(0, 1, len(self._levels)), self._levels)
+        levels = self._levels[seeing]
+        mapped = np.interp(cdf.clip(0, 1), np.linspace(0, 1, len(levels)), levels)
         return np.diff(mapped / mapped[:, -1:], axis=1)
 
     @torch.no_grad()
@@ -238,13 +240,6 @@ class Density:
         one, other = alone[rows, bins], joined[rows, bins]
         scores = [float(np.log((1 - share) * one + share * other + TINY).mean()) for share in SHARES]
         return float(SHARES[int(np.argmax(scores))])
-
-    def _calibrate(self, transforms: Floats) -> None:
-        # Smoothed, as few rows would else make steps of their own: quantiles at as many levels as rows bear.
-        count = int(np.clip(len(transforms) // 40, 2, 20))
-        even = np.linspace(0, 1, 101)
-        knots = np.concatenate([[0.0], np.quantile(transforms, np.arange(1, count) / count), [1.0]])
-        self._levels = np.interp(even, _increasing(knots), np.linspace(0, 1, count + 1))
 
     def _train(self, inputs: Inputs, place: Tensor, learn: Tensor, judge: Tensor, seed: int) -> Member:
         config, generator = self.config, Generator().manual_seed(seed)
@@ -305,6 +300,14 @@ def transform(probability: Floats, edges: Floats, redshift: Floats) -> Floats:
     """
     cdf = np.concatenate([np.zeros((len(probability), 1)), np.cumsum(probability, axis=1)], axis=1)
     return np.array([np.interp(z, edges, row) for z, row in zip(redshift, cdf, strict=True)])
+
+
+def _levels(transforms: Floats) -> Floats:
+    """Distribution of probability integral transforms at even steps, by which later ones are made even."""
+    # Smoothed, as few rows would else make steps of their own: quantiles at as many levels as rows bear.
+    count = int(np.clip(len(transforms) // 40, 2, 20))
+    knots = np.concatenate([[0.0], np.quantile(transforms, np.arange(1, count) / count), [1.0]])
+    return np.interp(np.linspace(0, 1, 101), _increasing(knots), np.linspace(0, 1, count + 1))
 
 
 def _increasing(knots: Floats) -> Floats:

@@ -315,7 +315,13 @@ def read_checkpoint(
         ) from error
     weight = content["moco"].get("classifier.weight")
     moco = build(config, 0 if weight is None else len(weight))
-    moco.load_state_dict(content["moco"])
+    try:
+        moco.load_state_dict(content["moco"])
+    except RuntimeError as error:
+        raise TrainError(
+            f"{path} was made by a version of this software whose network had other layers: pretrain anew, or use that "
+            f"version ({str(error).splitlines()[-1].strip()})"
+        ) from error
     optimizer = _optimizer(config, moco)
     optimizer.load_state_dict(content["optimizer"])
     rest = (content[name] for name in ("data", "step", "history", "sums", "seconds"))

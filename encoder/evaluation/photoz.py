@@ -205,17 +205,16 @@ def _fold(
     test = np.flatnonzero(held)
     train = np.random.default_rng([config.seed, index]).permutation(np.flatnonzero(~held))[:number]
     truth, x = catalogue.redshift, features(catalogue)
-    given = {OURS: Inputs.of(catalogue.magnitude, catalogue.error)}
-    if embedding is not None:
-        given[SEEING] = Inputs.of(catalogue.magnitude, catalogue.error, embedding)
+    inputs = Inputs.of(catalogue.magnitude, catalogue.error, embedding)
     own = config.model_copy(update={"seed": config.seed + 100 * index})
     edges = Density(own).edges
     inside = truth[test].clip(edges[0] + 1e-6, edges[-1] - 1e-6)
     found = {BOOSTING: Scored.of(inside, boosted(x[train], truth[train], x[test], edges, index), edges)}
-    for name, inputs in given.items():
-        density = Density(own)
-        density.fit(_rows(inputs, train), truth[train])
-        found[name] = Scored.of(inside, density.pdf(_rows(inputs, test)), edges)
+    density, asked = Density(own), _rows(inputs, test)
+    density.fit(_rows(inputs, train), truth[train])
+    found[OURS] = Scored.of(inside, density.pdf(asked.without_embedding()), edges)
+    if embedding is not None:
+        found[SEEING] = Scored.of(inside, density.pdf(asked), edges)
     return found
 
 

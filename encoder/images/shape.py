@@ -20,7 +20,8 @@ ORDERS = (1, 2, 3, 4)
 """Azimuthal orders of Fourier: lopsided, elongated or barred or two-armed, three-armed, boxy (Rix and Zaritsky 1995,
 ApJ 447, 82; Elmegreen, Elmegreen and Montenegro 1992, ApJS 79, 37)."""
 
-SHAPES = RINGS * (1 + len(ORDERS)) + 2 * (RINGS - 1)
+HARMONICS = RINGS * (1 + len(ORDERS))
+ADVANCE = 2 * (RINGS - 1)
 
 DISPLAY_NOISE = 3.0
 """Of 255: about the scatter of dark sky in a stretched picture."""
@@ -29,11 +30,17 @@ AMPLITUDE_FLOOR, LIGHT_FLOOR = 0.1, 1.0
 """Units of a pixel's noise: a ring averages tens of pixels, so what is fainter is not told from noise."""
 
 
+def shapes(kind: Kind, bands: int) -> int:
+    """Numbers that `shape_of` gives of one image."""
+    return HARMONICS + ADVANCE + (bands * HARMONICS if kind is Kind.FLUX else 0)
+
+
 def shape_of(view: ImageView, kind: Kind) -> Tensor:
-    """Measure light and its azimuthal harmonics in rings.
+    """Measure light and its azimuthal harmonics in rings: of all bands together and, of fluxes, of each band.
 
     The phase of the second order turns with radius along spiral arms, and stands still along a bar or a disk seen
-    from the side: its advance from ring to ring is measured without its sense.
+    from the side: its advance from ring to ring is measured without its sense. A blue arc around a red galaxy is told
+    from an arm by its bands alone; stretched pictures have no bands in that sense.
 
     Parameters
     ----------
@@ -43,17 +50,33 @@ def shape_of(view: ImageView, kind: Kind) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (n, SHAPES)
+    Tensor, shape (n, shapes)
         Logarithm of the light of each ring, logarithms of the amplitudes relative to it, and cosine and absolute
-        sine of the advance of phase, each shrunk towards 0 where the light is faint.
+        sine of the advance of phase, each shrunk towards 0 where the light is faint; then light and amplitudes of
+        each band, NaN where a band is missing.
     """
-    rings = torch.fft.rfft(_polar(_white(view, kind)), dim=2) / ANGLES
+    rings = _rings(_white(view, kind))
+    found = [_harmonics(rings), _advance(rings[..., 2])]
+    if kind is Kind.FLUX:
+        seen = view.noise > 0
+        scaled = view.pixels / torch.where(seen, view.noise, 1.0)[..., None, None]
+        bands = _harmonics(_rings(scaled.flatten(0, 1))).unflatten(0, seen.shape)
+        found.append(torch.where(seen[..., None], bands, torch.nan).flatten(1))
+    return torch.cat(found, 1)
+
+
+def _rings(picture: Tensor) -> Tensor:
+    """Fourier components (n, rings, orders from 0) of pictures (n, size, size), averaged over each ring."""
+    rings = torch.fft.rfft(_polar(picture), dim=2) / ANGLES
     weight = _radii().view(1, RINGS, RADII, 1)
-    rings = (rings.unflatten(1, (RINGS, RADII)) * weight).sum(2) / weight.sum(2)
+    return (rings.unflatten(1, (RINGS, RADII)) * weight).sum(2) / weight.sum(2)
+
+
+def _harmonics(rings: Tensor) -> Tensor:
     light = rings[..., 0].real.clamp(min=0) + LIGHT_FLOOR
     orders = rings[..., list(ORDERS)]
     amplitude = torch.log((orders.abs() + AMPLITUDE_FLOOR) / light[..., None])
-    return torch.cat([torch.log(light), amplitude.flatten(1), _advance(rings[..., 2])], 1)
+    return torch.cat([torch.log(light), amplitude.flatten(1)], 1)
 
 
 def _white(view: ImageView, kind: Kind) -> Tensor:

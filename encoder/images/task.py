@@ -14,7 +14,7 @@ from encoder.heads import asinh_magnitude
 from encoder.images.archive import ImageSet, Kind, StoredImageSet
 from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
 from encoder.images.network import ImageEncoder
-from encoder.images.shape import SHAPES, shape_of
+from encoder.images.shape import shape_of, shapes
 from encoder.images.views import Images, ImageSource, ImageViews, StoredImages, as_given
 from encoder.moco import Batch, MoCo
 from encoder.train import Run, Watched, read_checkpoint, train
@@ -81,7 +81,9 @@ class ImageTask:
 
     def _targets(self, measured: Tensor, fading: Tensor) -> Tensor:
         bands = self.config.network.bands
-        light, photometry, shape = torch.split(measured, [len(APERTURES) * bands, bands, SHAPES], dim=1)
+        light, photometry, shape = measured.split(
+            [len(APERTURES) * bands, bands, shapes(self._kind, bands)], dim=1
+        )
         apertures = light.reshape(len(measured), len(APERTURES), bands)
         if self._kind is Kind.FLUX:
             apertures = torch.asinh(apertures * (fading[:, None] if fading.ndim else fading))
@@ -96,7 +98,7 @@ def measure(images: ImageSource, network: ImageNetworkConfig, chunk: int = 512) 
 
     Returns
     -------
-    Tensor, shape (n, 3 bands + SHAPES)
+    Tensor, shape (n, 3 bands + shapes)
         Light within each aperture, in units of the noise of its pixels or display values a pixel; photometry
         without dust; shape (`encoder.images.shape.shape_of`).
     """
@@ -137,9 +139,8 @@ def new_moco(config: ImagePretrainConfig, classes: int = 0) -> MoCo:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = ImageEncoder(config.network)
-        return MoCo(
-            config, encoder, encoder.context_size, len(APERTURES) * bands + 2 * bands - 1 + SHAPES, classes
-        )
+        targets = len(APERTURES) * bands + 2 * bands - 1 + shapes(config.network.kind, bands)
+        return MoCo(config, encoder, encoder.context_size, targets, classes)
 
 
 def pretrain_images(

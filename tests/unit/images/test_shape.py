@@ -1,6 +1,7 @@
 """Azimuthal harmonics against galaxies whose shape is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from encoder.augment import Placement
 from encoder.images.archive import ImageSet, Kind
 from encoder.images.config import ImageNetworkConfig
-from encoder.images.shape import ORDERS, RINGS, SHAPES, shape_of
+from encoder.images.shape import ORDERS, RINGS, shape_of, shapes
 from encoder.images.views import Images, lay_images
 
 pytestmark = pytest.mark.train
@@ -29,7 +30,7 @@ def shape(picture, turn=0.0, flip=1.0):
     still = Placement.identity(1)
     laid = lay_images(images, Placement(matrix[None], still.shift, still.magnification), NETWORK)
     found = shape_of(laid, Kind.DISPLAY)[0]
-    assert found.shape == (SHAPES,)
+    assert found.shape == (shapes(Kind.DISPLAY, 1),)
     light, amplitude, advance = torch.split(found, [RINGS, RINGS * len(ORDERS), 2 * (RINGS - 1)])
     return found, light, amplitude.view(RINGS, len(ORDERS)), advance.view(2, RINGS - 1)
 
@@ -87,3 +88,21 @@ def test_light_is_per_pixel_and_faint_rings_say_nothing():
     first = galaxy("disk")[radius < 0.95 * 24 / RINGS].mean() / 3
     assert light[0] == pytest.approx(float(first), rel=0.1)
     assert shape(torch.zeros(48, 48))[3].abs().max() == 0
+
+
+def test_each_band_of_fluxes_has_its_own_and_a_missing_one_none():
+    network = ImageNetworkConfig(kind=Kind.FLUX, bands=2, size=48, field=48)
+    picture = torch.stack([galaxy("disk"), galaxy("bar")])[None].numpy().astype("float32")
+    noise = torch.tensor([[2.0, 2.0]])
+    images = Images.of(ImageSet.of(picture, kind=Kind.FLUX, bands=("r", "i"), noise=noise.numpy()))
+    laid = lay_images(images, Placement.identity(1), network)
+    found = shape_of(laid, Kind.FLUX)[0]
+    assert found.shape == (shapes(Kind.FLUX, 2),)
+    per_band = found[-2 * RINGS * (1 + len(ORDERS)) :].view(2, RINGS * (1 + len(ORDERS)))
+    amplitude = per_band[:, RINGS:].view(2, RINGS, len(ORDERS)).exp()
+    assert (amplitude[0, :4, TWO] < 0.05).all()
+    torch.testing.assert_close(amplitude[1, 1:4, TWO], torch.full((3,), 0.3), rtol=0.1, atol=0)
+    blind = replace(laid, noise=torch.tensor([[2.0, 0.0]]))
+    told = shape_of(blind, Kind.FLUX)[0]
+    assert told[-RINGS * (1 + len(ORDERS)) :].isnan().all()
+    assert told[: -RINGS * (1 + len(ORDERS))].isfinite().all()
