@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from encoder.cli.options import command, console
+from encoder.evaluate import Measured
 from encoder.evaluation.data import Request, examine
 from encoder.evaluation.page import page
 from encoder.evaluation.result import Evaluation, Section
 
 app = command()
+
+INTERVALS = 2
+"""Columns beyond which the terminal shows no intervals; the report always does."""
 
 
 @app.command(
@@ -77,10 +81,17 @@ def evaluate(
 def _tell(section: Section) -> None:
     for title, rows in section.tables.items():
         metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-        table = Table("", *metrics, title=f"{section.title}: {title}")
+        table = Table(Column(no_wrap=True), *metrics, title=f"{section.title}: {title}")
         for name, row in rows.items():
-            table.add_row(name, *(str(row[metric]) if metric in row else "" for metric in metrics))
+            table.add_row(name, *(_cell(row.get(metric), len(metrics)) for metric in metrics))
         console.print(table)
     for target in section.targets:
         word = "reached" if target.reached else "missed"
         console.print(f"{word}: {target.text} ({target.found})", markup=False)
+
+
+def _cell(measured: Measured | None, columns: int) -> str:
+    """Write a number; with its interval where a terminal has room for them all."""
+    if measured is None:
+        return ""
+    return str(measured) if columns <= INTERVALS else f"{measured.value:.3f}"

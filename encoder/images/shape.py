@@ -60,7 +60,7 @@ def shape_of(view: ImageView, kind: Kind) -> Tensor:
     if kind is Kind.FLUX:
         seen = view.noise > 0
         scaled = view.pixels / torch.where(seen, view.noise, 1.0)[..., None, None]
-        bands = _harmonics(_rings(scaled.flatten(0, 1))).unflatten(0, seen.shape)
+        bands = _harmonics(_rings(scaled.flatten(0, 1))).view(*seen.shape, HARMONICS)
         found.append(torch.where(seen[..., None], bands, torch.nan).flatten(1))
     return torch.cat(found, 1)
 
@@ -69,7 +69,7 @@ def _rings(picture: Tensor) -> Tensor:
     """Fourier components (n, rings, orders from 0) of pictures (n, size, size), averaged over each ring."""
     rings = torch.fft.rfft(_polar(picture), dim=2) / ANGLES
     weight = _radii().view(1, RINGS, RADII, 1)
-    return (rings.unflatten(1, (RINGS, RADII)) * weight).sum(2) / weight.sum(2)
+    return (rings.reshape(len(picture), RINGS, RADII, -1) * weight).sum(2) / weight.sum(2)
 
 
 def _harmonics(rings: Tensor) -> Tensor:

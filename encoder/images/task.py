@@ -81,8 +81,8 @@ class ImageTask:
 
     def _targets(self, measured: Tensor, fading: Tensor) -> Tensor:
         bands = self.config.network.bands
-        light, photometry, shape = measured.split(
-            [len(APERTURES) * bands, bands, shapes(self._kind, bands)], dim=1
+        light, photometry, shape = torch.split(
+            measured, [len(APERTURES) * bands, bands, shapes(self._kind, bands)], dim=1
         )
         apertures = light.reshape(len(measured), len(APERTURES), bands)
         if self._kind is Kind.FLUX:
