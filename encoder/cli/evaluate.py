@@ -16,8 +16,8 @@ from encoder.evaluation.result import Evaluation, Section
 
 app = command()
 
-INTERVALS = 2
-"""Columns beyond which the terminal shows no intervals; the report always does."""
+INTERVALS, WIDEST = 2, 4
+"""Columns that fit a terminal with their intervals, and without; the report always shows all."""
 
 
 @app.command(
@@ -81,9 +81,11 @@ def evaluate(
 def _tell(section: Section) -> None:
     for title, rows in section.tables.items():
         metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-        table = Table(Column(no_wrap=True), *metrics, title=f"{section.title}: {title}")
+        shown = metrics[:WIDEST]
+        table = Table(Column(no_wrap=True), *shown, title=f"{section.title}: {title}")
         for name, row in rows.items():
-            table.add_row(name, *(_cell(row.get(metric), len(metrics)) for metric in metrics))
+            table.add_row(name, *(_cell(row.get(metric), len(shown)) for metric in shown))
+        table.caption = f"{', '.join(metrics[WIDEST:])}: see the report" if metrics[WIDEST:] else None
         console.print(table)
     for target in section.targets:
         word = "reached" if target.reached else "missed"

@@ -69,7 +69,8 @@ def _rings(picture: Tensor) -> Tensor:
     """Fourier components (n, rings, orders from 0) of pictures (n, size, size), averaged over each ring."""
     rings = torch.fft.rfft(_polar(picture), dim=2) / ANGLES
     weight = _radii().view(1, RINGS, RADII, 1)
-    return (rings.reshape(len(picture), RINGS, RADII, -1) * weight).sum(2) / weight.sum(2)
+    averaged: Tensor = (rings.reshape(len(picture), RINGS, RADII, -1) * weight).sum(2) / weight.sum(2)
+    return averaged
 
 
 def _harmonics(rings: Tensor) -> Tensor:
