@@ -12,7 +12,7 @@ What was run before is not run again: delete a folder to have it anew.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -30,14 +30,14 @@ from broker.alert import ROLES
 from broker.contract import COMMON_GRID
 from encoder.alert_task import new_moco, pretrain
 from encoder.archive import load_shards
-from encoder.augment import as_served
 from encoder.backbone import Encoder
 from encoder.boxes import Boxes
 from encoder.config import PretrainConfig
-from encoder.evaluate import Floats, Measured, auc, macro_f1, measure, scaled_errors, sigma_mad
+from encoder.evaluate import Floats, Measured, auc, measure, scaled_errors, sigma_mad
 from encoder.evaluation import efficiency
+from encoder.evaluation.efficiency import mean_f1
 from encoder.evaluation.probes import QUESTIONS, numbers, probe, read_columns
-from encoder.fit import held_out_objects
+from encoder.evaluation.simulated import SimulatedAlerts, described, encoder_of
 from encoder.heads import PhotometryFeatures
 
 Options: TypeAlias = Mapping[str, Any]
@@ -97,26 +97,15 @@ class Bench:
     """
 
     def __init__(self, data: Path, real: Path | None, labels: Path | None) -> None:
-        shard = load_shards(sorted(data.glob("*.npz")))
-        self.boxes = Boxes.of(shard, COMMON_GRID)
-        self.label = torch.from_numpy(shard.label)
-        self.redshift, self.object_id = shard.redshift.astype(np.float64), shard.object_id
-        self.classes = shard.classes
-        test = held_out_objects(PretrainConfig(), self.object_id)
-        self.seen = torch.from_numpy(~test)
-        self.split = efficiency.Split(
-            np.flatnonzero(~test & (shard.label >= 0)),
-            np.flatnonzero(test & (shard.label >= 0)),
-            shard.label,
-            self.object_id,
-            shard.classes,
-        )
-        self.photometry = np.asarray(PhotometryFeatures()(self.boxes.photometry).numpy(), np.float64)
+        self.alerts = SimulatedAlerts(data, PretrainConfig())
+        self.seen = torch.from_numpy(~self.alerts.held_out)
+        photometry = PhotometryFeatures()(self.alerts.boxes.photometry)
+        self._photometry = np.asarray(photometry.numpy(), np.float64)
         self._real = Sky(real, labels) if real and labels else None
 
     def scores(self, encoder: Encoder, size: int) -> tuple[dict[str, Measured], dict[str, NDArray[Any]]]:
         """Read a frozen encoder by every probe: scores, and predictions to pair runs by."""
-        features, _ = described(encoder, self.boxes, size)
+        features, _ = described(encoder, self.alerts.boxes, size)
         scores, said = self._morphology(features)
         for name, (score, errors) in self._redshift(features).items():
             scores[name], said[name] = score, errors
@@ -126,19 +115,22 @@ class Bench:
 
     def differences(self, said: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Measured]:
         """First minus second on the same held-out alerts: paired bootstrap over objects."""
-        truth, objects = self.split.label[self.split.test], self.object_id[self.split.test]
+        truth, objects = (
+            self.alerts.split.label[self.alerts.split.test],
+            self.alerts.object_id[self.alerts.split.test],
+        )
         found = {}
         for name in (f"macro_f1 {number}" for number in LABELS):
             mine, theirs = said[name], other[name]
             found[name] = measure(
-                lambda rows, a=mine, b=theirs: _mean_f1(truth, a)(rows) - _mean_f1(truth, b)(rows),
+                lambda rows, a=mine, b=theirs: mean_f1(truth, a)(rows) - mean_f1(truth, b)(rows),
                 objects,
                 0,
                 RESAMPLES,
             )
         for name in ("sigma_mad lsst", "sigma_mad ztf"):
             mine, theirs = said[name], other[name]
-            objects = self.object_id[self._tested(name)]
+            objects = self.alerts.object_id[self._tested(name)]
             found[name] = measure(
                 lambda rows, a=mine, b=theirs: sigma_mad(a[rows]) - sigma_mad(b[rows]), objects, 0, RESAMPLES
             )
@@ -147,33 +139,33 @@ class Bench:
     def _morphology(
         self, features: NDArray[np.float32]
     ) -> tuple[dict[str, Measured], dict[str, NDArray[Any]]]:
-        fit, split = efficiency.linear(features, self.split), self.split
-        truth, objects = split.label[split.test], self.object_id[split.test]
+        fit, split = efficiency.linear(features, self.alerts.split), self.alerts.split
+        truth, objects = split.label[split.test], self.alerts.object_id[split.test]
         scores, said = {}, {}
         for number in LABELS:
             seen = np.array([fit(split.draw(number, seed), seed) for seed in range(SEEDS)])
             said[f"macro_f1 {number}"] = seen
-            scores[f"macro_f1 {number}"] = measure(_mean_f1(truth, seen), objects, 0, RESAMPLES)
+            scores[f"macro_f1 {number}"] = measure(mean_f1(truth, seen), objects, 0, RESAMPLES)
         return scores, said
 
     def _tested(self, name: str) -> NDArray[np.int64]:
-        survey = self.boxes.survey.numpy() == ("lsst", "ztf").index(name.rsplit(maxsplit=1)[-1])
-        return np.flatnonzero(~self.seen.numpy() & survey & self._with_redshift())
+        survey = self.alerts.boxes.survey.numpy() == ("lsst", "ztf").index(name.rsplit(maxsplit=1)[-1])
+        return np.flatnonzero(self.alerts.held_out & survey & self._with_redshift())
 
     def _with_redshift(self) -> NDArray[np.bool_]:
-        return np.isfinite(self.redshift) & (self.redshift < Z_MAX)
+        return np.isfinite(self.alerts.redshift) & (self.alerts.redshift < Z_MAX)
 
     def _redshift(self, features: NDArray[np.float32]) -> dict[str, tuple[Measured, Floats]]:
-        x = StandardScaler().fit_transform(np.hstack([features, self.photometry]))
+        x = StandardScaler().fit_transform(np.hstack([features, self._photometry]))
         found = {}
         for name in ("sigma_mad lsst", "sigma_mad ztf"):
             test = self._tested(name)
-            survey = self.boxes.survey.numpy() == self.boxes.survey.numpy()[test[0]]
-            train = np.flatnonzero(self.seen.numpy() & survey & self._with_redshift())
-            fitted = RidgeCV(STRENGTHS).fit(x[train], np.log1p(self.redshift[train]))
-            errors = scaled_errors(self.redshift[test], np.expm1(fitted.predict(x[test])))
+            survey = self.alerts.boxes.survey.numpy() == self.alerts.boxes.survey.numpy()[test[0]]
+            train = np.flatnonzero(~self.alerts.held_out & survey & self._with_redshift())
+            fitted = RidgeCV(STRENGTHS).fit(x[train], np.log1p(self.alerts.redshift[train]))
+            errors = scaled_errors(self.alerts.redshift[test], np.expm1(fitted.predict(x[test])))
             found[name] = (
-                measure(lambda rows, e=errors: sigma_mad(e[rows]), self.object_id[test], 0, RESAMPLES),
+                measure(lambda rows, e=errors: sigma_mad(e[rows]), self.alerts.object_id[test], 0, RESAMPLES),
                 errors,
             )
         return found
@@ -205,18 +197,6 @@ class Sky:
         return found
 
 
-@torch.no_grad()
-def described(encoder: Encoder, boxes: Boxes, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features with context (n, f), and embedding (n, d), of alerts as served."""
-    features, embedding = [], []
-    for start in range(0, len(boxes), CHUNK):
-        stamps, mask, noise, _, band, _ = as_served(boxes[slice(start, start + CHUNK)], size).network_inputs()
-        seen = encoder(stamps, mask, noise, band)
-        features.append(torch.cat([seen.features, seen.context, seen.raw], 1))
-        embedding.append(seen.embedding)
-    return torch.cat(features).numpy(), torch.cat(embedding).numpy()
-
-
 def mmac(config: PretrainConfig) -> float:
     """Million multiply-accumulates of the encoder, for one alert in one band."""
     count = [0]
@@ -227,17 +207,13 @@ def mmac(config: PretrainConfig) -> float:
         elif isinstance(layer, nn.Linear):
             count[0] += output.numel() * layer.in_features
 
-    encoder = new_moco(config).base_encoder.eval()
+    encoder = encoder_of(new_moco(config))
     for layer in encoder.modules():
         layer.register_forward_hook(add)
     side = config.network.size
     stamps = torch.zeros(1, 1, len(ROLES), side, side)
     encoder(stamps, stamps, torch.ones(1, 1, len(ROLES)), torch.zeros(1, 1, dtype=torch.int64))
     return count[0] / 1e6
-
-
-def _mean_f1(truth: NDArray[np.int64], seen: NDArray[Any]) -> Callable[[NDArray[np.int64]], float]:
-    return lambda rows: float(np.mean([macro_f1(truth[rows], one[rows]) for one in seen]))
 
 
 def run(name: str, bench: Bench, output: Path, epochs: int, console: Console) -> Row:
@@ -257,11 +233,12 @@ def run(name: str, bench: Bench, output: Path, epochs: int, console: Console) ->
     trained = options.pop("epochs", epochs)
     config = PretrainConfig.model_validate({**options, "epochs": max(1, trained)})
     if trained:
-        done = pretrain(config, bench.boxes[bench.seen], bench.label[bench.seen], output, console=console)
-        encoder, last = done.moco.base_encoder.eval(), done.history[-1]
+        done = pretrain(
+            config, bench.alerts.boxes[bench.seen], bench.alerts.label[bench.seen], output, console=console
+        )
+        encoder, last = encoder_of(done.moco), done.history[-1]
     else:
-        encoder, last = new_moco(config).base_encoder.eval(), {"seconds": 0.0, "rank_me": float("nan")}
-    assert isinstance(encoder, Encoder)
+        encoder, last = encoder_of(new_moco(config)), {"seconds": 0.0, "rank_me": float("nan")}
     scores, said = bench.scores(encoder, config.network.size)
     output.mkdir(parents=True, exist_ok=True)
     np.savez(output / "said.npz", **said)

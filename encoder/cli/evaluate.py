@@ -31,7 +31,7 @@ def evaluate(
         typer.Option(
             "--data",
             help="Alert files, archives and folders; a set of images with labels (.npz, .hdf5); a catalogue of "
-            "magnitudes and redshifts (.hdf5). Repeatable.",
+            "magnitudes and redshifts (.hdf5); a folder of labelled shards. Repeatable.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", help="Folder for report.html and report.json.")],

@@ -24,6 +24,7 @@ class Content(StrEnum):
     ALERTS = "alerts"
     IMAGES = "images with labels"
     CATALOGUE = "photometry and redshifts"
+    SHARDS = "simulated alerts with labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def content_of(path: Path) -> Content:
     if not path.exists():
         raise SettingsError(f"{path} does not exist: give files or folders of alerts, or a set of images")
     if path.suffix not in IMAGE_FILES:
-        return Content.ALERTS
+        return Content.SHARDS if path.is_dir() and any(path.glob("*.npz")) else Content.ALERTS
     from encoder.evaluation.catalogue import is_catalogue  # noqa: PLC0415 - needs h5py, which alerts do not
 
     return Content.CATALOGUE if is_catalogue(path) else Content.IMAGES
@@ -98,6 +99,10 @@ def examine(
     for path in by_content.get(Content.IMAGES, ()):
         rows, found = _images(request, path, told)
         sources += _sources([path], Content.IMAGES, rows)
+        sections += found
+    for path in by_content.get(Content.SHARDS, ()):
+        rows, found = _shards(request, path, told)
+        sources += _sources([path], Content.SHARDS, rows)
         sections += found
     for path in by_content.get(Content.CATALOGUE, ()):
         rows, section = _catalogue(path, told)
@@ -165,6 +170,19 @@ def _images(request: Request, path: Path, told: Callable[[str], None]) -> tuple[
     if not sections:
         raise SettingsError(f"{path} has neither labels nor redshifts with photometry: nothing to measure by")
     return len(images), sections
+
+
+def _shards(request: Request, path: Path, told: Callable[[str], None]) -> tuple[int, list[Section]]:
+    if request.encoder is None or request.encoder.suffix != CHECKPOINT:
+        raise SettingsError(
+            f"{path} holds shards, which take a checkpoint made by `encoder pretrain` from such shards: give "
+            "--encoder runs/pretrain/last.pt"
+        )
+    need_torch(request.encoder)
+    from encoder.alert_task import load_checkpoint  # noqa: PLC0415 - needs torch
+    from encoder.evaluation.simulated import evaluate_shards  # noqa: PLC0415 - needs torch
+
+    return evaluate_shards(load_checkpoint(request.encoder), path, told)
 
 
 def _catalogue(path: Path, told: Callable[[str], None]) -> tuple[int, Section]:

@@ -33,6 +33,8 @@ PAIR = 2
 FROM, TO = 100, 800
 """Numbers of labels between which that is aimed for."""
 
+FEATURES = "pooled stages and embedding, mean and scatter over eight turns"
+
 Fit: TypeAlias = Callable[[Ints, int], NDArray[Any]]
 """From rows with labels and a seed to the predicted class of every test row."""
 
@@ -181,7 +183,12 @@ def affordable(split: Split, most: int = TO) -> tuple[int, ...]:
 
 
 def section(
-    found: Found, split: Split, what: str, pretrained: Sequence[str], supervised: str | None
+    found: Found,
+    split: Split,
+    what: str,
+    pretrained: Sequence[str],
+    supervised: str | None,
+    features: str = FEATURES,
 ) -> Section:
     """Tell what was found.
 
@@ -195,12 +202,14 @@ def section(
         Methods that use the pretrained encoder.
     supervised : str or None
         The method they are held against at twice the labels.
+    features : str
+        What the probes read.
     """
     truth, objects = split.label[split.test], split.object_id[split.test]
     table: dict[str, dict[str, Measured]] = {}
     curves: dict[str, dict[str, Curve]] = {"macro-F1": {}}
     for name, by_number in found.items():
-        scores = {n: measure(_mean_f1(truth, seen), objects, 0, RESAMPLES) for n, seen in by_number.items()}
+        scores = {n: measure(mean_f1(truth, seen), objects, 0, RESAMPLES) for n, seen in by_number.items()}
         for number, score in scores.items():
             table[f"{name}, N = {number}"] = {
                 "macro_f1": score,
@@ -223,7 +232,7 @@ def section(
             f"Classes {', '.join(f'{n} ({c} tested)' for n, c in zip(split.classes, counts, strict=True))}. "
             f"{len(split.pool)} images to label, {len(split.test)} tested, neither pretraining nor labels saw the "
             f"latter. {SEEDS} draws of labels (each class at least twice; the same draws for every method). Probes: "
-            f"logistic regression on standardised pooled stages and embedding, mean and scatter over eight turns; "
+            f"logistic regression on what is standardised: {features}; "
             f"strength and class weight chosen by {FOLDS}-fold cross-validation of the labels drawn. Brackets: 95 % "
             "bootstrap over objects, of the mean over draws."
         ),
@@ -237,7 +246,8 @@ def section(
     )
 
 
-def _mean_f1(truth: Ints, seen: Sequence[NDArray[Any]]) -> Callable[[Ints], float]:
+def mean_f1(truth: Ints, seen: Sequence[NDArray[Any]]) -> Callable[[Ints], float]:
+    """Macro-F1 of some rows, averaged over draws of labels."""
     return lambda rows: float(np.mean([macro_f1(truth[rows], one[rows]) for one in seen]))
 
 
@@ -265,7 +275,7 @@ def _pairs(
             other = found[supervised].get(PAIR * number)
             if other is None:
                 continue
-            mine, theirs = _mean_f1(truth, seen), _mean_f1(truth, other)
+            mine, theirs = mean_f1(truth, seen), mean_f1(truth, other)
             gap = measure(_difference(mine, theirs), objects, 0, RESAMPLES)
             rows[f"{name} at {number}, {supervised} at {PAIR * number}"] = {"difference": gap}
             if FROM <= number <= TO:

@@ -58,6 +58,9 @@ def test_rows_are_what_the_broker_publishes_in_the_order_of_the_files(night, tmp
         assert row["morphology"] == said.top_class
         assert row["redshift"] == pytest.approx(said.redshift.point, abs=1e-5)
         assert row["anomaly"] == pytest.approx(said.anomaly, abs=1e-5)
+        for name in ("anomaly_interesting", "anomaly_artefact"):
+            assert row[name] == pytest.approx(getattr(said, name), abs=1e-5)
+        assert row["anomaly_reason"] == said.anomaly_reason
         assert row[f"p_{said.top_class}"] == pytest.approx(said.morphology.max(), abs=1e-5)
     assert table.schema.metadata[b"weights_digest"].decode() == Model.load().contract.weights_digest
 

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from broker.alert import BANDS
-from broker.contract import COMMON_GRID, INPUTS, METADATA_KEY, OUTPUTS
+from broker.contract import ANOMALY_VIEWS, COMMON_GRID, INPUTS, METADATA_KEY, OUTPUTS
 from broker.inference import Model
 from encoder import export as exporting
 from encoder.config import NetworkConfig
@@ -34,7 +34,7 @@ PROVENANCE = Provenance(
 @pytest.fixture(scope="module")
 def small():
     torch.manual_seed(0)
-    model = AlertModel(SMALL, ("star", "galaxy"))
+    model = AlertModel(SMALL, ("star", "galaxy", "bogus"))
     model.anomaly.prototypes.normal_(0, 0.1)
     return model.eval()
 
@@ -69,19 +69,20 @@ def drawn(count, bands, seed=0):
 def test_onnx_runtime_and_torch_agree(exported, small, count, bands):
     session = onnxruntime.InferenceSession(exported[0])
     inputs = drawn(count, bands)
-    found = session.run(list(OUTPUTS), inputs)
+    found = session.run(list(small.outputs), inputs)
     with torch.no_grad():
         wanted = small(*(torch.from_numpy(inputs[name]) for name in INPUTS))
-    for name, one, two in zip(OUTPUTS, found, wanted, strict=True):
+    for name, one, two in zip(small.outputs, found, wanted, strict=True):
         np.testing.assert_allclose(one, two.numpy(), atol=1e-4, err_msg=name)
 
 
 def test_the_file_gives_an_alert_the_same_result_in_any_batch(exported):
     session = onnxruntime.InferenceSession(exported[0])
     inputs = drawn(9, 1)
-    together = session.run(list(OUTPUTS), inputs)
+    names = list(exported[1].outputs)
+    together = session.run(names, inputs)
     for row in range(9):
-        alone = session.run(list(OUTPUTS), {name: array[row : row + 1] for name, array in inputs.items()})
+        alone = session.run(names, {name: array[row : row + 1] for name, array in inputs.items()})
         for one, many in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], many[row], atol=1e-5)
 
@@ -117,9 +118,20 @@ def test_the_contract_is_in_the_metadata(exported):
     path, contract = exported
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert metadata[METADATA_KEY] == contract.model_dump_json()
-    assert contract.morphology_classes == ("star", "galaxy")
+    assert contract.morphology_classes == ("star", "galaxy", "bogus")
+    assert contract.artefact_class == "bogus"
     assert contract.simulated_classes == ("star",)
     assert len(contract.check_outputs) == contract.embedding_size
+
+
+def test_a_model_that_knows_no_artefacts_has_no_views_of_its_anomalies(exported, tmp_path):
+    torch.manual_seed(0)
+    blind = AlertModel(SMALL, ("star", "galaxy")).eval()
+    contract = export(blind, PROVENANCE, tmp_path / "blind.onnx")
+    assert contract.artefact_class is None
+    assert blind.outputs == contract.outputs == OUTPUTS
+    assert set(Model.load(tmp_path / "blind.onnx")(drawn(2, 1))) == set(OUTPUTS)
+    assert set(Model.load(exported[0])(drawn(2, 1))) == {*OUTPUTS, *ANOMALY_VIEWS}
 
 
 def test_products_are_counted_as_by_hand():

@@ -228,9 +228,8 @@ def test_alerts_stranger_than_all_of_the_reference_do_not_tie():
     away = embedding[:1] * torch.linspace(1, 3, 2000)[:, None]
     which = torch.zeros(2000, dtype=torch.long)
     distance = score.distance(away, which)
-    beyond = score(away, which)[
-        (distance > score.table[0, -1]) & (distance < score.table[0, -1] + 5 * score.tail[0])
-    ]
+    farthest, tail = score.quantiles.table[0, -1], score.quantiles.tail[0]
+    beyond = score(away, which)[(distance > farthest) & (distance < farthest + 5 * tail)]
     assert len(beyond) > 20
     assert (beyond > 250 / 251).all()  # 250 reference alerts calibrate
     assert len(beyond.unique()) > 0.9 * len(beyond)
