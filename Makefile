@@ -8,7 +8,7 @@ RUN := runs/default
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit integration bench model schemas lock wheels clean
+.PHONY: help demo test lint types imports unit integration bench model model-gpu schemas lock wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,13 @@ bench: $(DEV)/.ready ## The hot path against the common path, side by side
 model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 30 minutes on two cores)
 	$(BIN)/encoder simulate --output $(RUN)/shards --count 12000 --visits 2
 	$(BIN)/encoder pretrain --data $(RUN)/shards --output $(RUN)/pretrain
+	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
+	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
+
+model-gpu: $(DEV)/.ready ## The same on a node with GPUs: 200,000 alerts, 100 epochs, every GPU one process
+	$(BIN)/encoder simulate --output $(RUN)/shards --count 200000 --visits 2
+	$(BIN)/torchrun --nproc-per-node gpu -m encoder.cli pretrain --data $(RUN)/shards --output $(RUN)/pretrain \
+	  --config encoder/recipes/alerts-gpu.json
 	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
 	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
 
