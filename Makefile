@@ -56,7 +56,7 @@ bench: $(DEV)/.ready ## The hot path against the common path, side by side
 
 model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 30 minutes on two cores)
 	$(BIN)/encoder simulate --output $(RUN)/shards --count 12000 --visits 2
-	$(BIN)/encoder pretrain --data $(RUN)/shards --output $(RUN)/pretrain
+	$(BIN)/encoder pretrain --data $(RUN)/shards --output $(RUN)/pretrain --config encoder/recipes/alerts.json
 	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
 	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
 

@@ -10,7 +10,12 @@ from encoder.images.config import ImagePretrainConfig
 pytestmark = pytest.mark.train
 
 RECIPES = Path(__file__).resolve().parents[3] / "encoder" / "recipes"
-KINDS = {"alerts-gpu": PretrainConfig, "galaxies": ImagePretrainConfig, "hosts": ImagePretrainConfig}
+KINDS = {
+    "alerts": PretrainConfig,
+    "alerts-gpu": PretrainConfig,
+    "galaxies": ImagePretrainConfig,
+    "hosts": ImagePretrainConfig,
+}
 
 
 def test_every_recipe_is_known():
