@@ -202,7 +202,10 @@ class Enrichment:
     bands_used : tuple of str
         Bands whose fluxes in the packet were side inputs.
     anomaly_interesting, anomaly_artefact : float or None
-        Parts of the anomaly score; None where the model has none.
+        In [0, 1], fractions of the same population: less unusual without being an artefact, and less like
+        an artefact. None where the model has no such outputs.
+    anomaly_reason : str or None
+        What the scores rest on, in words (`broker.reasons`).
     """
 
     model: ModelIdentity
@@ -217,6 +220,7 @@ class Enrichment:
     bands_used: tuple[str, ...] = ()
     anomaly_interesting: float | None = None
     anomaly_artefact: float | None = None
+    anomaly_reason: str | None = None
 
     @property
     def top_class(self) -> str | None:

@@ -31,6 +31,9 @@ INPUTS: dict[str, str] = {
 OUTPUTS = ("embedding", "morphology", "photoz_pdf", "anomaly")
 """Outputs of the graph: (n, embedding_size), (n, n_classes), (n, z_bins), (n,), all float32."""
 
+ANOMALY_VIEWS = ("anomaly_interesting", "anomaly_artefact")
+"""Further outputs, (n,) float32 each, of a graph whose contract names an artefact class."""
+
 
 class Grid(BaseModel):
     """The common grid on which stamps of every survey are laid.
@@ -79,7 +82,10 @@ class ModelContract(BaseModel):
     photometry_range : dict of str to (float, float)
         Per survey, the AB magnitudes between which the photo-z head was trained.
     anomaly_reference : str
-        The population that ``anomaly`` is calibrated on.
+        The population that ``anomaly`` and its views are calibrated on.
+    artefact_class : str or None
+        The one of the classes that stands for artefacts; with one the graph gives `ANOMALY_VIEWS` too. None
+        in files made before there were such views.
     training_data : str
     mmac : float
         Million multiply-accumulates per alert over the whole graph.
@@ -106,6 +112,7 @@ class ModelContract(BaseModel):
     z_bins: int = Field(ge=2)
     photometry_range: dict[str, tuple[float, float]]
     anomaly_reference: str
+    artefact_class: str | None = None
     training_data: str
     mmac: float = Field(gt=0.0)
     check_outputs: tuple[float, ...] = ()
@@ -118,6 +125,11 @@ class ModelContract(BaseModel):
                 f"axis orders {self.roles}, {self.surveys}, {self.bands} differ from this broker's {ours}"
             )
         return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Outputs of the graph, in their order."""
+        return OUTPUTS if self.artefact_class is None else (*OUTPUTS, *ANOMALY_VIEWS)
 
     def to_metadata(self) -> dict[str, str]:
         """Entries for ``metadata_props`` of the ONNX file."""

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from broker.contract import DIGEST_KEY, INPUTS, METADATA_KEY, OUTPUTS, ModelContract, check_inputs
+from broker.contract import DIGEST_KEY, INPUTS, METADATA_KEY, ModelContract, check_inputs
 from broker.errors import ModelRefused
 from broker.heads import HEAD_DIGEST_KEY, HEAD_KEY, HeadContract
 
@@ -95,14 +95,14 @@ class Model:
         Returns
         -------
         dict of str to ndarray
-            As `broker.contract.OUTPUTS` states them, n rows each.
+            As `broker.contract.ModelContract.outputs` names them, n rows each.
         """
-        rows = len(inputs["survey"])
+        rows, names = len(inputs["survey"]), self.contract.outputs
         parts = [
-            self._session.run(list(OUTPUTS), {k: inputs[k][start : start + self._batch_size] for k in INPUTS})
+            self._session.run(list(names), {k: inputs[k][start : start + self._batch_size] for k in INPUTS})
             for start in range(0, rows, self._batch_size)
         ]
-        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(OUTPUTS)}
+        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
 class Head:
@@ -233,10 +233,15 @@ def _check_graph(name: str, session: onnxruntime.InferenceSession, contract: Mod
         "embedding": (contract.embedding_size,),
         "morphology": (len(contract.morphology_classes),),
         "photoz_pdf": (contract.z_bins,),
-        "anomaly": (),
+        **{output: () for output in contract.outputs if output.startswith("anomaly")},
     }
     if widths != wanted:
         raise ModelRefused(f"{name}: the graph gives {widths}, its contract says {wanted}; export it again")
+    if contract.artefact_class not in (None, *contract.morphology_classes):
+        raise ModelRefused(
+            f"{name}: its contract says that {contract.artefact_class!r} stands for artefacts, which is none of its "
+            f"classes {contract.morphology_classes}; export it again"
+        )
     size = next(node.shape[-1] for node in session.get_inputs() if node.name == "stamps")
     if size != contract.grid.size:
         raise ModelRefused(

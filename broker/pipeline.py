@@ -17,6 +17,7 @@ from broker.alert import (
     Alert,
     Enriched,
     Enrichment,
+    Float32Array,
     HeadValues,
     Message,
     ModelIdentity,
@@ -26,12 +27,15 @@ from broker.alert import (
     Seen,
 )
 from broker.avro.deserializer import Deserializer
-from broker.contract import ModelContract
+from broker.contract import ANOMALY_VIEWS, ModelContract
 from broker.errors import AlertError
 from broker.geometry import Stamps, lay
 from broker.heads import HeadContract
 from broker.photometry import magnitude
+from broker.reasons import reason
 from broker.survey import read_alert
+
+SCORES = ("anomaly", *ANOMALY_VIEWS)
 
 
 class Embedder(Protocol):
@@ -42,7 +46,7 @@ class Embedder(Protocol):
         """What the model promises."""
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Arrays named as in `broker.contract.OUTPUTS`, for those of `INPUTS`."""
+        """Arrays named as in the contract's `outputs`, for those of `broker.contract.INPUTS`."""
 
 
 class EmbeddingHead(Protocol):
@@ -133,15 +137,21 @@ class Pipeline:
     ) -> Enrichment:
         sound = {name for name, values in row.items() if np.isfinite(values).all()}
         seen = sound if stamps.valid_fraction.any() else set()
+        scores = {name: float(row[name]) for name in SCORES if name in seen}
+        morphology = row["morphology"] if "morphology" in seen else None
+        words = self._flags(alert, stamps, usable=len(sound) == len(row))
         return Enrichment(
             model=self._identity,
             embedding=row["embedding"] if "embedding" in seen else None,
             morphology_classes=self._contract.morphology_classes,
-            morphology=row["morphology"] if "morphology" in seen else None,
+            morphology=morphology,
             redshift=self._redshift(alert, stamps, row["photoz_pdf"], summary)
             if "photoz_pdf" in sound
             else None,
-            anomaly=float(row["anomaly"]) if "anomaly" in seen else None,
+            anomaly=scores.get("anomaly"),
+            anomaly_interesting=scores.get("anomaly_interesting"),
+            anomaly_artefact=scores.get("anomaly_artefact"),
+            anomaly_reason=self._reason(scores, morphology, words),
             seen=Seen(
                 size=self._contract.grid.size,
                 pixel_scale=self._contract.grid.pixel_scale[alert.survey.value],
@@ -153,8 +163,18 @@ class Pipeline:
             bands_used=tuple(
                 b for b, flux in zip(BANDS, alert.photometry.tolist(), strict=True) if np.isfinite(flux)
             ),
-            flags=self._flags(alert, stamps, usable=len(sound) == len(row)),
+            flags=words,
         )
+
+    def _reason(
+        self, scores: Mapping[str, float], morphology: Float32Array | None, words: Sequence[str]
+    ) -> str | None:
+        if "anomaly" not in scores:
+            return None
+        contract = self._contract
+        likeness = None if morphology is None else (contract.morphology_classes, morphology)
+        artefact = scores.get("anomaly_artefact")
+        return reason(scores["anomaly"], artefact, likeness, contract.artefact_class, words)
 
     def _of_heads(self, values: Sequence[NDArray[np.float32]]) -> tuple[HeadValues, ...]:
         return tuple(

@@ -78,6 +78,8 @@ def _alert_texts(outcome: Enriched) -> dict[str, str]:
         "band": alert.band or "",
         "model": f"{enrichment.model.name}-{enrichment.model.version}-{enrichment.model.digest[:DIGEST_DIGITS]}",
         "anomaly": _number(enrichment.anomaly, ".4f"),
+        "anomaly-interesting": _number(enrichment.anomaly_interesting, ".4f"),
+        "anomaly-artefact": _number(enrichment.anomaly_artefact, ".4f"),
         "morphology": enrichment.top_class or "",
         "photoz": _number(point, ".4f"),
         "photoz-lo": _number(low, ".4f"),

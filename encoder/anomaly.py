@@ -1,7 +1,5 @@
 """How unusual an alert is: distance in the embedding, calibrated within its survey."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,30 +7,29 @@ from torch import Tensor, nn
 from broker.alert import SURVEYS
 from broker.errors import SettingsError
 from encoder.config import NetworkConfig
+from encoder.quantiles import Quantiles
 
-ELBOW = 0.9
-"""Share of the reference up to which the score is resolved evenly, and beyond which finely."""
+ARTEFACT = "bogus"
+"""Class that stands for artefacts; it is kept out of the reference population."""
 
 ELSEWHERE = 1e6
 """Added to the squared distance to prototypes of another survey, so that none is ever the nearest."""
+
+LEAST = 1e-12
+"""Interest is resolved so near to 1, far beyond what any reference population tells apart."""
 
 
 class AnomalyScore(nn.Module):
     """Distance to the nearest prototype of the survey, as a quantile of the reference population.
 
     Distances are taken in the whitened embedding, where a direction in which alerts rarely differ counts as
-    much as one in which they always do. The table turns a distance into the fraction of the reference
-    population that lies nearer to its prototype; beyond the farthest of the reference the fraction goes on
-    towards 1 as its tail does, so that no two alerts tie for being stranger than all.
+    much as one in which they always do.
     """
 
     centre: Tensor
     whiten: Tensor
     prototypes: Tensor
     prototype_survey: Tensor
-    table: Tensor
-    levels: Tensor
-    tail: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -41,9 +38,7 @@ class AnomalyScore(nn.Module):
         self.register_buffer("whiten", torch.eye(size))
         self.register_buffer("prototypes", torch.zeros(count, size))
         self.register_buffer("prototype_survey", torch.arange(count) % len(SURVEYS))
-        self.register_buffer("table", torch.linspace(0, 2, config.quantiles).repeat(len(SURVEYS), 1))
-        self.register_buffer("levels", levels(config.quantiles, 1000).repeat(len(SURVEYS), 1))
-        self.register_buffer("tail", torch.ones(len(SURVEYS)))
+        self.quantiles = Quantiles(config.quantiles)
 
     def distance(self, embedding: Tensor, survey: Tensor) -> Tensor:
         """Distance (n,) of embeddings (n, size) to the nearest prototype of their survey."""
@@ -55,14 +50,11 @@ class AnomalyScore(nn.Module):
 
     def forward(self, embedding: Tensor, survey: Tensor) -> Tensor:
         """Fraction (n,) of the survey's reference population that is less unusual."""
-        knots, level = self.table[survey], self.levels[survey]
-        low, high = knots[:, :-1], knots[:, 1:]
-        distance = self.distance(embedding, survey)[:, None]
-        # Each segment is passed by a share between 0 and 1: piecewise linear, monotone whatever the table.
-        passed = ((distance - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
-        within = (passed * (level[:, 1:] - level[:, :-1])).sum(dim=1)
-        beyond = ((distance - high[:, -1:]) / self.tail[survey][:, None]).clamp(min=0)[:, 0]
-        return within + (1 - level[:, -1]) * (1 - torch.exp(-beyond))
+        return 1 - self.survival(embedding, survey)
+
+    def survival(self, embedding: Tensor, survey: Tensor) -> Tensor:
+        """Fraction (n,) of the survey's reference population that is as unusual or more."""
+        return self.quantiles.survival(self.distance(embedding, survey), survey)
 
     def fit(self, embedding: Tensor, survey: Tensor, calibration: Tensor, seed: int) -> None:
         """Place prototypes and calibrate the table.
@@ -97,29 +89,64 @@ class AnomalyScore(nn.Module):
                 )
             white = (rows - self.centre) @ self.whiten
             self.prototypes[mine] = k_means(white, int(mine.sum()), rng)
-        for index in range(len(SURVEYS)):
-            kept = calibration & (survey == index)
-            self._calibrate(index, self.distance(embedding[kept], survey[kept]))
-
-    def _calibrate(self, index: int, distance: Tensor) -> None:
-        """Take one survey's table from the distances of its calibration rows."""
-        level = levels(self.table.shape[1], len(distance))
-        self.levels[index] = level
-        # The farthest of n stands for the level n / (n + 1), the nearest for 0.
-        self.table[index] = torch.quantile(distance, level / level[-1])
-        steep = torch.log((1 - ELBOW * level[-1]) / (1 - level[-1]))
-        self.tail[index] = (distance.max() - torch.quantile(distance, ELBOW)) / steep
+        kept, of = embedding[calibration], survey[calibration]
+        self.quantiles.fit(self.distance(kept, of), of)
 
 
-def levels(count: int, rows: int) -> Tensor:
-    """Fractions of the reference at which its distances are kept, shape (count,).
+class AnomalyViews(nn.Module):
+    """Two views of an anomaly: as something interesting, and as an artefact.
 
-    Even at first, then ever closer towards ``rows / (rows + 1)``, as subscribers cut where it is high.
+    Both are fractions of the survey's reference population, which holds no artefacts. Interesting is what is
+    unusual *and* no artefact: the anomaly times the probability of not being an artefact. Artefact is the
+    probability of being one. Each is calibrated on the reference, where 0.9 is exceeded by a tenth.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+    artefact : int
+        Index of the class that stands for artefacts.
     """
-    top = rows / (rows + 1)
-    even = torch.linspace(0, ELBOW * top, count // 2 + 1)
-    close = 1 - torch.logspace(math.log10(1 - ELBOW * top), math.log10(1 - top), count - count // 2)
-    return torch.cat([even, close[1:]])
+
+    def __init__(self, config: NetworkConfig, artefact: int) -> None:
+        super().__init__()
+        self.artefact = artefact
+        self.interesting = Quantiles(config.quantiles)
+        self.artificial = Quantiles(config.quantiles)
+
+    def forward(self, survival: Tensor, logits: Tensor, survey: Tensor) -> tuple[Tensor, Tensor]:
+        """Give both views.
+
+        Parameters
+        ----------
+        survival : Tensor, shape (n,)
+            Of `AnomalyScore`.
+        logits : Tensor, shape (n, classes)
+            Of the morphology head.
+        survey : Tensor of int64, shape (n,)
+
+        Returns
+        -------
+        interesting, artefact : Tensor, shape (n,)
+        """
+        odds = self.log_odds(logits)
+        return self.interesting(interest(survival, odds), survey), self.artificial(odds, survey)
+
+    def log_odds(self, logits: Tensor) -> Tensor:
+        """Logarithm (n,) of the odds of an artefact: what no probability near 0 or 1 can round away."""
+        others = torch.cat([logits[:, : self.artefact], logits[:, self.artefact + 1 :]], dim=1)
+        return logits[:, self.artefact] - torch.logsumexp(others, dim=1)
+
+    def fit(self, survival: Tensor, logits: Tensor, survey: Tensor) -> None:
+        """Calibrate on the reference population; see `forward`."""
+        odds = self.log_odds(logits)
+        self.interesting.fit(interest(survival, odds), survey)
+        self.artificial.fit(odds, survey)
+
+
+def interest(survival: Tensor, log_odds: Tensor) -> Tensor:
+    """Anomaly times the probability of no artefact, as -log(1 - product), which resolves products near 1."""
+    chance = torch.sigmoid(log_odds)
+    return -torch.log((survival + (1 - survival) * chance).clamp(min=LEAST))
 
 
 def whitening(rows: Tensor, floor: float = 1e-3) -> Tensor:

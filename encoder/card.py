@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from broker.contract import ModelContract
-from encoder.fit import UNUSUAL
+from encoder.anomaly import ARTEFACT
 from encoder.report import Report, Table
 
 
@@ -33,8 +33,8 @@ def _head(contract: ModelContract) -> Iterator[str]:
         f"A residual network of {contract.mmac:.0f} million multiply-accumulates that turns the three "
         f"stamps of one Rubin or ZTF alert into an embedding of {contract.embedding_size} numbers, with three "
         f"heads: morphology ({classes}), a redshift PDF on {contract.z_bins} bins to z = {contract.z_max:g}, and an "
-        "anomaly score. The encoder was pretrained without labels (momentum contrast, with a regression of "
-        "clean fluxes) and then frozen; the heads were fitted on the simulation's labels."
+        f"anomaly score{_views(contract)}. The encoder was pretrained without labels (momentum contrast, with a "
+        "regression of clean fluxes) and then frozen; the heads were fitted on the simulation's labels."
     )
     yield ""
     yield f"Weights `{contract.weights_digest}`. Trained on: {contract.training_data}."
@@ -54,6 +54,12 @@ def _head(contract: ModelContract) -> Iterator[str]:
         f"- The anomaly score compares with {contract.anomaly_reference}. Real alerts differ from the "
         "simulation, so on the sky the scores crowd towards 1: rank by them, do not cut at a fixed value."
     )
+    if contract.artefact_class is not None:
+        yield (
+            "- The view *interesting* knows only simulated artefacts: one of another kind is unusual and passes "
+            "as interesting. The view *artefact* is no more than the morphology's probability of "
+            f"{contract.artefact_class}, as a quantile of the same population."
+        )
     ranges = "; ".join(
         f"{name} {low:g} to {high:g}" for name, (low, high) in contract.photometry_range.items()
     )
@@ -64,6 +70,14 @@ def _head(contract: ModelContract) -> Iterator[str]:
     )
     yield f"- The last redshift bin holds everything beyond z = {contract.z_max:g}."
     yield ""
+
+
+def _views(contract: ModelContract) -> str:
+    return (
+        ""
+        if contract.artefact_class is None
+        else " with two views, as something interesting and as an artefact"
+    )
 
 
 def _numbers(report: Report) -> Iterator[str]:
@@ -117,5 +131,5 @@ def _foot(contract: ModelContract, report: Report) -> Iterator[str]:
             f"{report.curve['seconds'] / 60:.0f} minutes, with an effective rank "
             f"of {report.curve['rank_me']:.1f} of {contract.embedding_size}. "
         )
-    yield f"`{UNUSUAL}` alerts are kept out of the anomaly reference only; the other heads know them."
+    yield f"`{ARTEFACT}` alerts are kept out of the anomaly reference only; the other heads know them."
     yield "Made by `make model`; this page is written by `encoder export` and not by hand."

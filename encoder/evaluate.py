@@ -19,8 +19,10 @@ DEFINITIONS = {
     "outliers_0.15": "share of alerts with |dz| > 0.15",
     "crps": "continuous ranked probability score, integral over z of (CDF - step at z_true)^2; mean",
     "coverage_68": "share of true redshifts between the PDF's 16th and 84th percentile",
-    "anomaly_auc": "area under the ROC curve of the score: bogus, not in the reference, against the others",
-    "above_0.9": "share of usual alerts with an anomaly score above 0.9; 0.1 where the calibration holds",
+    "auc_bogus": "area under the ROC curve of the score: bogus, not in the reference, against the others; low is good "
+    "for interesting, high for artefact",
+    "usual_above_0.9": "share of the others with a score above 0.9; 0.1 where the calibration holds",
+    "bogus_above_0.9": "share of bogus alerts with a score above 0.9",
 }
 """What each metric is; the model card prints them."""
 

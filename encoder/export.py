@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from broker.contract import COMMON_GRID, INPUTS, OUTPUTS, Grid, ModelContract, check_inputs
+from broker.contract import COMMON_GRID, INPUTS, Grid, ModelContract, check_inputs
 from broker.errors import NightjarError
 from encoder.config import NetworkConfig
 from encoder.model import AlertModel
@@ -103,6 +103,7 @@ def export(model: AlertModel, provenance: Provenance, path: Path, grid: Grid = C
         z_bins=model.config.z_bins,
         photometry_range=provenance.photometry_range,
         anomaly_reference=provenance.anomaly_reference,
+        artefact_class=model.artefact_class,
         training_data=provenance.training_data,
         mmac=round(count_mmac(graph), 3),
         check_outputs=tuple(float(value) for value in outputs["embedding"][0]),
@@ -213,7 +214,7 @@ def _graph(model: AlertModel, grid: Grid) -> onnx.ModelProto:
             dynamo=True,
             dynamic_shapes=dynamic,
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
+            output_names=list(model.outputs),
             verbose=False,
         )
     assert program is not None
@@ -250,10 +251,10 @@ def _strip_traces(graph: onnx.ModelProto) -> None:
 def _agree(model: AlertModel, graph: onnx.ModelProto, grid: Grid) -> dict[str, NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = {name: check_inputs(grid)[name] for name in INPUTS}
-    found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
+    found = dict(zip(model.outputs, session.run(list(model.outputs), inputs), strict=True))
     with torch.no_grad():
         wanted = model(*(torch.from_numpy(array) for array in inputs.values()))
-    for name, tensor in zip(OUTPUTS, wanted, strict=True):
+    for name, tensor in zip(model.outputs, wanted, strict=True):
         worst = float(np.abs(found[name] - tensor.numpy()).max())
         if not worst <= TOLERANCE:
             raise ExportError(

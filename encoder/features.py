@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from broker.alert import Enriched
-from broker.contract import ModelContract
+from broker.contract import ANOMALY_VIEWS, ModelContract
 from broker.errors import SettingsError
 
 Row = Mapping[str, Any]
@@ -183,9 +183,10 @@ def alert_schema(contract: ModelContract, *, heads: bool = True) -> pa.Schema:
             *(pa.field(f"p_{name}", pa.float32()) for name in contract.morphology_classes),
             *(
                 pa.field(name, pa.float32())
-                for name in ("redshift", "redshift_low", "redshift_high", "anomaly")
+                for name in ("redshift", "redshift_low", "redshift_high", "anomaly", *ANOMALY_VIEWS)
             ),
             pa.field("redshift_source", pa.string()),
+            pa.field("anomaly_reason", pa.string()),
         ]
     digest = {"model": contract.name, "version": contract.version, "weights_digest": contract.weights_digest}
     return pa.schema(fields, metadata=digest)
@@ -213,8 +214,12 @@ def alert_row(outcome: Enriched, *, heads: bool = True) -> Row:
             "redshift_high": said.redshift.high,
             "redshift_source": said.redshift.source,
         }
-    row["anomaly"] = said.anomaly
-    return row
+    return row | {
+        "anomaly": said.anomaly,
+        "anomaly_interesting": said.anomaly_interesting,
+        "anomaly_artefact": said.anomaly_artefact,
+        "anomaly_reason": said.anomaly_reason,
+    }
 
 
 def image_schema(size: int, digest: str) -> pa.Schema:

@@ -11,14 +11,12 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from broker.alert import SURVEYS
+from encoder.anomaly import ARTEFACT
 from encoder.augment import Views, as_served
 from encoder.boxes import Boxes, Laid, split_by_object
 from encoder.config import HeadsConfig, NetworkConfig, PretrainConfig, Recipe
 from encoder.heads import Head
 from encoder.model import AlertModel
-
-UNUSUAL = "bogus"
-"""Class kept out of the reference population of the anomaly score."""
 
 VALIDATION_SEED = 1
 """Added to the split's seed: validation objects are chosen apart from held-out ones."""
@@ -203,9 +201,12 @@ def fit_heads(model: AlertModel, seen: Seen, config: HeadsConfig) -> None:
 
 
 def fit_anomaly(model: AlertModel, seen: Seen, config: HeadsConfig) -> None:
-    """Fit the anomaly score on usual alerts: prototypes on training rows, the table on validation rows."""
+    """Fit anomaly and its views on usual alerts: prototypes on training rows, quantiles on validation rows.
+
+    The views read the morphology head, which must be fitted before.
+    """
     train, validation = seen.train[0], seen.validation
-    skipped = model.classes.index(UNUSUAL) if UNUSUAL in model.classes else len(model.classes)
+    skipped = model.classes.index(ARTEFACT) if ARTEFACT in model.classes else len(model.classes)
     placed, kept = train.label != skipped, validation.label != skipped
     calibration = torch.arange(int(placed.sum() + kept.sum())) >= int(placed.sum())
     model.anomaly.fit(
@@ -214,6 +215,13 @@ def fit_anomaly(model: AlertModel, seen: Seen, config: HeadsConfig) -> None:
         calibration,
         config.seed,
     )
+    if model.anomaly_views is not None:
+        survey = validation.survey[kept]
+        survival = model.anomaly.survival(validation.embedding[kept], survey)
+        model.morphology.eval()
+        with torch.no_grad():
+            logits = model.morphology(validation.appearance[kept])
+        model.anomaly_views.fit(survival, logits, survey)
 
 
 def fit_morphology(head: Head, seen: Seen, config: HeadsConfig) -> None:

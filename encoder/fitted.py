@@ -15,9 +15,10 @@ from broker.errors import SettingsError
 from broker.photometry import magnitude
 from encoder import evaluate
 from encoder.alert_task import new_moco
+from encoder.anomaly import ARTEFACT
 from encoder.config import HeadsConfig, NetworkConfig, PretrainConfig
 from encoder.export import Provenance
-from encoder.fit import UNUSUAL, Labelled, Parts, fit_heads, look, split
+from encoder.fit import Labelled, Parts, fit_heads, look, split
 from encoder.heads import FLUX_SOFTENING
 from encoder.model import AlertModel
 from encoder.report import Examination, Report
@@ -112,7 +113,7 @@ def _provenance(run: Run[PretrainConfig], parts: Parts, classes: tuple[str, ...]
         photometry_range={
             survey.value: _magnitude_range(parts.train, index) for index, survey in enumerate(SURVEYS)
         },
-        anomaly_reference=f"simulated alerts of every class but {UNUSUAL}, of the alert's survey",
+        anomaly_reference=f"simulated alerts of every class but {ARTEFACT}, of the alert's survey",
         training_data=(
             f"simulation only: {len(seen)} alerts without labels ({by_survey}), {run.step} steps of "
             f"{run.config.batch_size} pairs, seed {run.config.seed}; {len(parts.train)} of them with labels for the "
@@ -165,6 +166,7 @@ def load_fitted(folder: Path) -> Fitted:
         ) from error
     except (RuntimeError, KeyError, EOFError, OSError, ValueError, UnpicklingError) as error:
         raise SettingsError(
-            f"{folder} does not hold a model of `encoder fit-heads`: {str(error).splitlines()[0]}"
+            f"{folder} does not hold a model of this version's `encoder fit-heads`, run it again: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     return Fitted(model, provenance, report)

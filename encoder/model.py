@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from encoder.anomaly import AnomalyScore
+from broker.contract import ANOMALY_VIEWS, OUTPUTS
+from encoder.anomaly import ARTEFACT, AnomalyScore, AnomalyViews
 from encoder.backbone import Encoder, Representation
 from encoder.config import NetworkConfig
 from encoder.heads import PhotometryFeatures, morphology_head, redshift_head, survey_one_hot
@@ -16,7 +17,8 @@ class AlertModel(nn.Module):
     ----------
     config : NetworkConfig
     classes : tuple of str
-        Morphology classes in the order of the output.
+        Morphology classes in the order of the output. Where `ARTEFACT` is among them, the anomaly has its two
+        views.
     dropout : float
         Of the heads, in training.
     """
@@ -31,10 +33,17 @@ class AlertModel(nn.Module):
         self.morphology = morphology_head(config, *sizes, len(classes), dropout)
         self.redshift = redshift_head(config, *sizes, dropout)
         self.anomaly = AnomalyScore(config)
+        self.artefact_class = ARTEFACT if ARTEFACT in classes else None
+        self.anomaly_views = AnomalyViews(config, classes.index(ARTEFACT)) if self.artefact_class else None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What `forward` gives, in its order."""
+        return OUTPUTS if self.anomaly_views is None else (*OUTPUTS, *ANOMALY_VIEWS)
 
     def forward(
         self, stamps: Tensor, mask: Tensor, noise: Tensor, survey: Tensor, band: Tensor, photometry: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Run the graph.
 
         Parameters
@@ -45,14 +54,18 @@ class AlertModel(nn.Module):
         Returns
         -------
         tuple of Tensor
-            As `broker.contract.OUTPUTS` states them.
+            Those of `outputs`, as `broker.contract` states them.
         """
         seen = self.encoder(stamps, mask, noise, band)
+        logits = self.morphology(self.appearance(seen, survey))
+        survival = self.anomaly.survival(seen.embedding, survey)
+        views = () if self.anomaly_views is None else self.anomaly_views(survival, logits, survey)
         return (
             seen.embedding,
-            torch.softmax(self.morphology(self.appearance(seen, survey)), dim=1),
+            torch.softmax(logits, dim=1),
             torch.softmax(self.redshift(self.description(seen, survey, photometry)), dim=1),
-            self.anomaly(seen.embedding, survey),
+            1 - survival,
+            *views,
         )
 
     def appearance(self, seen: Representation, survey: Tensor) -> Tensor:

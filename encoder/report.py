@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from broker.alert import SURVEYS
 from encoder import evaluate
+from encoder.anomaly import ARTEFACT
 from encoder.config import HeadsConfig
 from encoder.evaluate import Floats, Ints, Measured
-from encoder.fit import UNUSUAL, Labelled, Seen, fit_morphology, fit_redshift, redshift_inputs, z_bin
+from encoder.fit import Labelled, Seen, fit_morphology, fit_redshift, redshift_inputs, z_bin
 from encoder.heads import Head
 from encoder.model import AlertModel
 
+Bools = NDArray[np.bool_]
 Row = dict[str, Measured]
 Table = dict[str, Row]
 
@@ -164,18 +167,36 @@ class Examination:
 
     @torch.no_grad()
     def _anomaly(self) -> Table:
-        seen = self.seen.held_out
-        score = self.model.anomaly(seen.embedding, seen.survey).double().numpy()
-        strange = seen.label.numpy() == self.model.classes.index(UNUSUAL)
+        scores, strange = self._scores(), self.seen.held_out.label.numpy() == self._artefact
         table = {}
         for index, survey in enumerate(SURVEYS):
-            rows = torch.nonzero(seen.survey == index).squeeze(1)
+            rows = torch.nonzero(self.seen.held_out.survey == index).squeeze(1)
             boot, mine = self._bootstrap(rows), rows.numpy()
-            table[survey.value] = {
-                "anomaly_auc": boot(_anomaly_auc(score[mine], strange[mine])),
-                "above_0.9": boot(_high_share(score[mine], strange[mine])),
-            }
+            bogus = strange[mine]
+            for name, score in scores.items():
+                table[f"{survey.value}, {name}"] = {
+                    "auc_bogus": boot(_auc(score[mine], bogus)),
+                    "usual_above_0.9": boot(_high_share(score[mine], ~bogus)),
+                    "bogus_above_0.9": boot(_high_share(score[mine], bogus)),
+                }
         return table
+
+    @property
+    def _artefact(self) -> int:
+        return (
+            self.model.classes.index(ARTEFACT) if ARTEFACT in self.model.classes else len(self.model.classes)
+        )
+
+    def _scores(self) -> dict[str, Floats]:
+        """Anomaly of each held-out alert and, where the model has them, its views."""
+        seen, model = self.seen.held_out, self.model
+        survival = model.anomaly.survival(seen.embedding, seen.survey)
+        scores = {"anomaly": 1 - survival}
+        if model.anomaly_views is not None:
+            model.morphology.eval()
+            views = model.anomaly_views(survival, model.morphology(seen.appearance), seen.survey)
+            scores |= dict(zip(("interesting", "artefact"), views, strict=True))
+        return {name: np.asarray(score.double().numpy()) for name, score in scores.items()}
 
 
 @torch.no_grad()
@@ -228,9 +249,13 @@ def _recall(truth: Ints, predicted: Ints, index: int) -> Callable[[Ints], float]
     return metric
 
 
-def _anomaly_auc(score: Floats, strange: np.ndarray) -> Callable[[Ints], float]:
+def _auc(score: Floats, strange: Bools) -> Callable[[Ints], float]:
     return lambda rows: evaluate.auc(score[rows][strange[rows]], score[rows][~strange[rows]])
 
 
-def _high_share(score: Floats, strange: np.ndarray) -> Callable[[Ints], float]:
-    return lambda rows: float((score[rows][~strange[rows]] > HIGH_SCORE).mean())
+def _high_share(score: Floats, mine: Bools) -> Callable[[Ints], float]:
+    def share(rows: Ints) -> float:
+        chosen = score[rows][mine[rows]]
+        return float((chosen > HIGH_SCORE).mean()) if len(chosen) else float("nan")
+
+    return share

@@ -50,6 +50,7 @@ while (message := consumer.poll(QUIET_SECONDS)) is not None:
     enrichment, alert = record["enrichment"], record["alert"]
     shown += 1
     print(message.key().decode(), enrichment["morphology_top"], f"anomaly {headers['anomaly']}")
+    print(f"    {enrichment.get('anomaly_reason')}")  # records of schema version 1 have none
     print(f"    photo-z {headers['photoz-lo']} to {headers['photoz-hi']}; the packet: {', '.join(alert)}")
 consumer.close()
 print(f"{shown} of {read} alerts have an anomaly of {threshold} or more", file=sys.stderr)

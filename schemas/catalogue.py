@@ -1,7 +1,8 @@
 """What the bundle holds: names, fixed ids and fingerprints, and the schemas themselves.
 
 Names are ``lsst.v11_1`` and ``ztf.v4_02`` for the forms that are read,
-``enriched_alert.v1.lsst.v11_1`` for what goes out for each of them, and ``dead_letter.v1``.
+``enriched_alert.v2.lsst.v11_1`` for what goes out for each of them, and ``dead_letter.v1``. Versions of what
+goes out stay in the bundle when a newer one is written, so that whatever was published can be read.
 """
 
 import functools
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-ENRICHED_VERSION = 1
+ENRICHED_VERSION = 2
+"""Of the enriched alerts that are written."""
+
 DEAD_LETTER = "dead_letter.v1"
 
 OUTPUT_ID_BLOCK = 1_900_000_000
@@ -97,7 +100,7 @@ def input_form(name: str) -> dict[str, Any]:
 
 
 def enriched_name(form: str, version: int = ENRICHED_VERSION) -> str:
-    """Name of what goes out for an input form: ``enriched_alert.v1.lsst.v11_1``."""
+    """Name of what goes out for an input form: ``enriched_alert.v2.lsst.v11_1``."""
     return f"enriched_alert.v{version}.{form}"
 
 

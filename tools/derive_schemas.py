@@ -90,18 +90,17 @@ def wire_number(form: str) -> int:
 
 def index() -> list[dict[str, Any]]:
     """Rows of ``index.json``."""
-    version = schemas.ENRICHED_VERSION
-    enrichment = json.loads(
-        (BUNDLE / f"enriched_alert/v{version}/enrichment.avsc").read_text(encoding="utf-8")
-    )
     dead_letter = json.loads((BUNDLE / "dead_letter/v1/dead_letter.avsc").read_text(encoding="utf-8"))
     rows: list[tuple[str, int | None, Any]] = []
     for form in schemas.INPUT_FORMS:
         schema_id = wire_number(form) if form.startswith("lsst.") else None
         rows.append((form, schema_id, schemas.input_form(form)))
-    for form in schemas.INPUT_FORMS:
-        schema_id = OUTPUT_ID_BLOCK + 10_000 * version + wire_number(form)
-        rows.append((schemas.enriched_name(form), schema_id, enriched_alert(enrichment, form)))
+    for version in range(1, schemas.ENRICHED_VERSION + 1):
+        path = BUNDLE / f"enriched_alert/v{version}/enrichment.avsc"
+        enrichment = json.loads(path.read_text(encoding="utf-8"))
+        for form in schemas.INPUT_FORMS:
+            schema_id = OUTPUT_ID_BLOCK + 10_000 * version + wire_number(form)
+            rows.append((schemas.enriched_name(form, version), schema_id, enriched_alert(enrichment, form)))
     rows.append((schemas.DEAD_LETTER, OUTPUT_ID_BLOCK + 9_001, dead_letter))
     return [
         {"name": name, "schema_id": schema_id, "fingerprint": schemas.fingerprint(schema)}

@@ -1,7 +1,7 @@
 """Enrichments to Avro, written out field by field.
 
 fastavro takes some 60 us for the two hundred floats of an enrichment; here an array of floats
-is one copy of its memory. The order below is that of ``schemas/enriched_alert/v1``, and a test
+is one copy of its memory. The order below is that of ``schemas/enriched_alert/v2``, and a test
 holds it against fastavro.
 """
 
@@ -52,6 +52,7 @@ def encode_enrichment(alert: Alert, enrichment: Enrichment, enriched_at: int) ->
         _nullable_float(enrichment.anomaly),
         _nullable_float(enrichment.anomaly_interesting),
         _nullable_float(enrichment.anomaly_artefact),
+        _nullable_string(enrichment.anomaly_reason),
         _heads(enrichment.heads),
         strings(enrichment.flags),
     )

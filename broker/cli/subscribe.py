@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,12 +50,13 @@ class Filter:
     ----------
     survey, morphology : str or None
         Upper and lower case are the same.
-    min_anomaly : float or None
+    least : mapping of str to float
+        Header to the least value wanted; an alert without a value is not wanted.
     """
 
     survey: str | None = None
     morphology: str | None = None
-    min_anomaly: float | None = None
+    least: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, headers: Mapping[str, str]) -> bool:
         """Whether a record with these headers is wanted."""
@@ -63,7 +64,7 @@ class Filter:
             return False
         if not self.holds_class(headers.get("morphology", "")):
             return False
-        return self.min_anomaly is None or float(headers.get("anomaly") or "nan") >= self.min_anomaly
+        return all(float(headers.get(name) or "nan") >= least for name, least in self.least.items())
 
     def holds_class(self, name: str) -> bool:
         """Whether this top class is wanted."""
@@ -239,12 +240,20 @@ def subscribe(
     min_anomaly: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Only alerts at least this anomalous.")
     ] = None,
+    min_interesting: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Only alerts at least this anomalous without being artefacts."),
+    ] = None,
+    min_artefact: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Only alerts at least this much like artefacts.")
+    ] = None,
     show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Print what the broker published: enriched alerts, or dead letters.
 
-    Survey, morphology and anomaly are filtered by the headers, before anything is decoded. In a narrow
-    terminal a record takes two lines; into a pipe it is one line, however long.
+    Survey, morphology and anomaly are filtered by the headers, before anything is decoded; what no model
+    said is filtered out. In a narrow terminal a record takes two lines; into a pipe it is one line, however
+    long.
 
     For example:
       broker-subscribe --topic alerts.enriched
@@ -265,7 +274,13 @@ def subscribe(
         kind = KafkaReader if group_id is None else KafkaSource
         source = kind(kafka, limits, Topics(tuple(topic)), stop)
         show = TablePrinter(Console()) if form is Format.TABLE else LinePrinter(with_alert=with_alert)
-        wanted = Filter(survey, morphology, min_anomaly)
+        asked = {
+            "anomaly": min_anomaly,
+            "anomaly-interesting": min_interesting,
+            "anomaly-artefact": min_artefact,
+        }
+        least = {name: value for name, value in asked.items() if value is not None}
+        wanted = Filter(survey, morphology, least)
         subscription = Subscription(source, wanted, show, limit, exit_at_end)
         try:
             subscription.run(stop)

@@ -70,6 +70,14 @@ class Result:
         return -1.0 if score is None else float(score)
 
     @property
+    def views(self) -> tuple[str, ...]:
+        """Line on the two views of the anomaly; none where the model has none."""
+        interesting, artefact = self.enrichment["anomaly_interesting"], self.enrichment["anomaly_artefact"]
+        if interesting is None or artefact is None:
+            return ()
+        return (f"interesting {interesting:.3f}   ·   artefact {artefact:.3f}",)
+
+    @property
     def morphology(self) -> str:
         """Most probable class and its probability."""
         top, chances = self.enrichment["morphology_top"], self.enrichment["morphology"]
@@ -199,6 +207,7 @@ def _triplet(result: Result) -> Triplet:
         lines=(
             f"z {result.redshift}   ·   drawn as {result.drawn_as.replace('_', ' ')}",
             f"{survey}, {band} band   ·   alert {e['alert_id']}",
+            *result.views,
             ", ".join(e["flags"]) or "no flags",
         ),
     )

@@ -72,10 +72,40 @@ def test_every_schema_ever_shipped_reads_its_sample_to_the_end(name):
     assert set(record) == {field["name"] for field in schemas.load(name)["fields"]}
 
 
+VERSIONS = range(1, schemas.ENRICHED_VERSION + 1)
+
+
 @pytest.mark.parametrize("form", schemas.INPUT_FORMS)
-def test_an_enriched_sample_ends_with_the_datum_of_the_sample_it_was_made_from(form):
+@pytest.mark.parametrize(("written", "read"), [(1, 2), (2, 1)])
+def test_each_version_of_what_goes_out_is_read_by_a_reader_of_the_other(form, written, read):
+    value = schemas.sample(schemas.enriched_name(form, written))
+    writer, reader = (schemas.load(schemas.enriched_name(form, version)) for version in (written, read))
+    whole = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, None)
+    record = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, reader)
+    assert record["alert"] == whole["alert"]
+    expected = {name: part for name, part in whole["enrichment"].items() if name != "anomaly_reason"}
+    if read == 2:
+        expected["anomaly_reason"] = None
+    assert record["enrichment"] == expected
+
+
+def test_version_1_is_what_was_published():
+    """A published version never changes: these are its fingerprints of the day."""
+    assert schemas.entry("enriched_alert.v1.lsst.v11_1").fingerprint == "4c8d1570de23d758"
+    assert schemas.entry("enriched_alert.v1.ztf.v4_02").fingerprint == "0f732ad8860b42c2"
+
+
+def test_a_sample_of_the_version_that_is_written_gives_its_reason():
+    value = schemas.sample(schemas.enriched_name("lsst.v11_1"))
+    record = fastavro.schemaless_reader(io.BytesIO(value[5:]), schemas.by_id(1_900_021_101), None)
+    assert "of the reference; " in record["enrichment"]["anomaly_reason"]
+
+
+@pytest.mark.parametrize("form", schemas.INPUT_FORMS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_enriched_sample_ends_with_the_datum_of_the_sample_it_was_made_from(form, version):
     datum = Deserializer(WANTED)(schemas.sample(form)).datum
-    assert schemas.sample(schemas.enriched_name(form)).endswith(bytes(datum))
+    assert schemas.sample(schemas.enriched_name(form, version)).endswith(bytes(datum))
 
 
 def test_ids_and_names_are_fixed():
@@ -86,6 +116,9 @@ def test_ids_and_names_are_fixed():
     assert ids["enriched_alert.v1.lsst.v11_1"] == 1_900_011_101
     assert ids["enriched_alert.v1.ztf.v3_3"] == 1_900_015_303
     assert ids["enriched_alert.v1.ztf.v4_02"] == 1_900_015_402
+    assert ids["enriched_alert.v2.lsst.v7_0"] == 1_900_020_700
+    assert ids["enriched_alert.v2.ztf.v4_02"] == 1_900_025_402
+    assert len(ids) == 2 * 12 + 12 + 1
     assert ids["dead_letter.v1"] == 1_900_009_001
     assert schemas.by_id(1_900_011_101)["name"] == "nightjar.lsst.v11_1.EnrichedAlert"
 
@@ -133,10 +166,16 @@ def our_fields(schema):
             yield from our_fields(branch)
 
 
-OURS = [schemas.load("enriched_alert.v1.lsst.v11_1")["fields"][0]["type"], schemas.load("dead_letter.v1")]
+OURS = [
+    *(
+        schemas.load(schemas.enriched_name("lsst.v11_1", version))["fields"][0]["type"]
+        for version in VERSIONS
+    ),
+    schemas.load("dead_letter.v1"),
+]
 
 
-@pytest.mark.parametrize("schema", OURS, ids=["enrichment", "dead_letter"])
+@pytest.mark.parametrize("schema", OURS, ids=["enrichment v1", "enrichment v2", "dead_letter"])
 def test_our_fields_are_documented_and_null_has_a_meaning_and_is_the_default(schema):
     fields = list(our_fields(schema))
     assert len(fields) > 10

@@ -33,7 +33,9 @@ from broker.survey import WANTED, read_alert
 from broker.testing.packets import lsst_packet, ztf_packet
 
 NOON = 1_700_000_000_123_456_789
-ENRICHMENT_SCHEMA = fastavro.parse_schema(schemas.load("enriched_alert.v1.lsst.v11_1")["fields"][0]["type"])
+ENRICHMENT_SCHEMA = fastavro.parse_schema(
+    schemas.load(schemas.enriched_name("lsst.v11_1"))["fields"][0]["type"]
+)
 
 texts = st.text(max_size=80)
 words = st.lists(texts, max_size=4).map(tuple)
@@ -61,6 +63,7 @@ enrichments = st.builds(
     bands_used=words,
     anomaly_interesting=st.none() | numbers,
     anomaly_artefact=st.none() | numbers,
+    anomaly_reason=st.none() | texts,
 )
 alerts = st.builds(
     Alert,
@@ -100,6 +103,7 @@ def expected(alert, enrichment, micros):
         "anomaly": enrichment.anomaly,
         "anomaly_interesting": enrichment.anomaly_interesting,
         "anomaly_artefact": enrichment.anomaly_artefact,
+        "anomaly_reason": enrichment.anomaly_reason,
         "heads": [as_dict(head, ("name", "digest", "labels", "values")) for head in enrichment.heads],
         "flags": list(enrichment.flags),
     }

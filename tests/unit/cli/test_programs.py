@@ -329,6 +329,21 @@ class TestConfig:
         assert "FAIL [" not in result.stderr + capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("least", "wanted"),
+    [
+        ({}, True),
+        ({"anomaly": 0.9}, True),
+        ({"anomaly": 0.9, "anomaly-interesting": 0.3}, True),
+        ({"anomaly": 0.9, "anomaly-interesting": 0.4}, False),
+        ({"anomaly-artefact": 0.0}, False),  # the model has no such part
+    ],
+)
+def test_each_view_of_an_anomaly_has_a_filter_of_its_own(least: dict[str, float], wanted: bool) -> None:
+    headers = {"anomaly": "0.9500", "anomaly-interesting": "0.3100", "anomaly-artefact": ""}
+    assert subscribe.Filter(least=least)(headers) is wanted
+
+
 ALERT = {
     "alert_id": 170032915988086813,
     "object_id": "169298433191313408",

@@ -1,6 +1,7 @@
 """What the demonstration shows of its results: in one order, and redshifts of hosts alone."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -17,6 +18,8 @@ def result(alert_id, anomaly, morphology="disk"):
         "alert_id": alert_id,
         "object_id": "1",
         "anomaly": anomaly,
+        "anomaly_interesting": None,
+        "anomaly_artefact": None,
         "morphology_top": morphology,
         "morphology": [0.9, 0.1],
         "photoz": {"point": 0.4, "low": 0.2, "high": 0.6},
@@ -41,6 +44,15 @@ def test_alerts_of_one_score_stand_in_the_order_of_their_ids():
 def test_no_redshift_is_shown_of_what_has_no_host(morphology):
     assert result(1, 0.5).redshift == "0.40 [0.20, 0.60]"
     assert "0.4" not in result(1, 0.5, morphology).redshift
+
+
+def test_the_views_of_an_anomaly_are_shown_where_the_model_has_them():
+    plain = result(1, 0.5)
+    seen = replace(
+        plain, enrichment=plain.enrichment | {"anomaly_interesting": 0.9714, "anomaly_artefact": 0.12}
+    )
+    assert plain.views == ()
+    assert seen.views == ("interesting 0.971   ·   artefact 0.120",)
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(1, 2), (2, 4), (50, 6)])

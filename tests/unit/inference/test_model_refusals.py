@@ -1,5 +1,6 @@
 """A model is served only if its contract holds; otherwise one line says why."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from broker.contract import COMMON_GRID, DIGEST_KEY, METADATA_KEY, ModelContract, check_inputs
+from broker.alert import Enriched, Message
+from broker.avro.deserializer import Deserializer
+from broker.contract import (
+    ANOMALY_VIEWS,
+    COMMON_GRID,
+    DIGEST_KEY,
+    METADATA_KEY,
+    OUTPUTS,
+    ModelContract,
+    check_inputs,
+)
 from broker.errors import ModelRefused
 from broker.inference import Model
+from broker.pipeline import Pipeline
+from broker.survey import WANTED
+from broker.testing.packets import lsst_packet
 
 onnx = pytest.importorskip("onnx", reason="changing a model file needs onnx")
 
@@ -98,6 +112,8 @@ def test_an_edited_contract_is_refused(untrained_model: Path, tmp_path: Path) ->
         ({"grid": COMMON_GRID.model_copy(update={"size": 48})}, "48"),
         ({"check_outputs": (0.9, 0.9, 0.9)}, "do not belong together"),
         ({"format": 2}, "format"),
+        ({"artefact_class": None}, "contract says"),
+        ({"artefact_class": "ghost"}, "'ghost' stands for artefacts, which is none of its classes"),
         ({"bands": ("y", "z", "i", "r", "g", "u")}, "axis orders"),
     ],
 )
@@ -106,6 +122,41 @@ def test_a_contract_that_the_graph_does_not_keep_is_refused(
 ) -> None:
     with pytest.raises(ModelRefused, match=says):
         Model.load(rewritten(untrained_model, tmp_path / "changed.onnx", resealed(**changes)))
+
+
+def before_there_were_views(source: Path, target: Path) -> Path:
+    """Rewrite a model file as it was exported before anomalies had views."""
+    graph = onnx.load(source)
+    for output in [output for output in graph.graph.output if output.name in ANOMALY_VIEWS]:
+        graph.graph.output.remove(output)
+    onnx.save(graph, target)
+
+    def older(metadata: dict[str, str]) -> None:
+        contract = json.loads(metadata[METADATA_KEY])
+        del contract["artefact_class"]
+        text = json.dumps(contract)
+        metadata.update({METADATA_KEY: text, DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()})
+
+    return rewritten(target, target, older)
+
+
+def test_a_file_made_before_there_were_views_is_served_without_them(
+    untrained_model: Path, tmp_path: Path
+) -> None:
+    old = Model.load(before_there_were_views(untrained_model, tmp_path / "old.onnx"))
+    assert old.contract.artefact_class is None
+    assert tuple(old(check_inputs(COMMON_GRID))) == OUTPUTS
+    messages = [Message(lsst_packet(), "alerts", 0, 0)]
+    (said,), (now,) = (
+        Pipeline(Deserializer(WANTED), model)(messages) for model in (old, Model.load(untrained_model))
+    )
+    assert isinstance(said, Enriched)
+    assert isinstance(now, Enriched)
+    assert said.enrichment.anomaly_interesting is said.enrichment.anomaly_artefact is None
+    assert now.enrichment.anomaly_interesting is not None
+    assert said.enrichment.anomaly == now.enrichment.anomaly
+    assert said.enrichment.anomaly_reason
+    assert said.enrichment.flags == now.enrichment.flags
 
 
 def test_a_provider_that_is_not_there_is_refused_instead_of_replaced(untrained_model: Path) -> None:

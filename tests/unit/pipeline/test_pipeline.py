@@ -68,6 +68,11 @@ def test_a_sound_alert_gets_everything(run: Run, model: Model, packet: bytes) ->
     assert enrichment.redshift.low <= enrichment.redshift.high
     assert enrichment.anomaly is not None
     assert 0 <= enrichment.anomaly <= 1
+    for view in (enrichment.anomaly_interesting, enrichment.anomaly_artefact):
+        assert view is not None
+        assert 0 <= view <= 1
+    assert enrichment.anomaly_reason is not None
+    assert f"most like {enrichment.top_class}".replace("_", " ") in enrichment.anomaly_reason
     assert enrichment.model.digest == model.contract.weights_digest
     assert not flags.is_partial(enrichment.flags)
 
@@ -100,14 +105,17 @@ class Broken:
         ("morphology", "morphology"),
         ("photoz_pdf", "redshift"),
         ("anomaly", "anomaly"),
+        ("anomaly_interesting", "anomaly_interesting"),
+        ("anomaly_artefact", "anomaly_artefact"),
     ],
 )
 def test_an_output_that_is_not_finite_is_null_and_flagged(model: Model, output: str, part: str) -> None:
     pipeline = Pipeline(Deserializer(WANTED), Broken(model, output))
     enrichment = only(pipeline([Message(lsst_packet(), "alerts", 0, 0)])).enrichment
     assert flags.MODEL_OUTPUT_INVALID in enrichment.flags
-    for name in ("embedding", "morphology", "redshift", "anomaly"):
+    for name in ("embedding", "morphology", "redshift", "anomaly", "anomaly_interesting", "anomaly_artefact"):
         assert (getattr(enrichment, name) is None) == (name == part)
+    assert (enrichment.anomaly_reason is None) == (part == "anomaly")
 
 
 def test_an_alert_does_not_depend_on_its_neighbours(run: Run) -> None:
@@ -123,7 +131,8 @@ def test_without_any_stamp_only_photometry_speaks(run: Run) -> None:
     enrichment = only(run(lsst_packet([None, None, None]))).enrichment
     assert enrichment.embedding is None
     assert enrichment.morphology is None
-    assert enrichment.anomaly is None
+    assert enrichment.anomaly is enrichment.anomaly_interesting is enrichment.anomaly_artefact is None
+    assert enrichment.anomaly_reason is None
     assert enrichment.redshift is not None
     assert enrichment.redshift.source == "photometry"
     assert {"cutout_null:science", "cutout_null:template", "cutout_null:difference"} <= set(enrichment.flags)

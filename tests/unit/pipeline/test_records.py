@@ -16,7 +16,8 @@ from broker.survey import WANTED
 from broker.testing.packets import lsst_packet, ztf_packet
 
 HEADERS = [
-    *("alert-id", "object-id", "survey", "ra", "dec", "mjd", "band", "model", "anomaly", "morphology"),
+    *("alert-id", "object-id", "survey", "ra", "dec", "mjd", "band", "model", "anomaly"),
+    *("anomaly-interesting", "anomaly-artefact", "morphology"),
     *("photoz", "photoz-lo", "photoz-hi", "flags", "schema-fingerprint"),
     *("source-topic", "source-partition", "source-offset", "source-timestamp"),
 ]
@@ -76,6 +77,9 @@ def test_headers_say_what_the_record_says(pipeline, build) -> None:
     headers = {name: (value or b"").decode() for name, value in record.headers}
     enrichment = decoded(record)["enrichment"]
     assert float(headers["anomaly"]) == pytest.approx(enrichment["anomaly"], abs=1e-4)
+    for view in ("interesting", "artefact"):
+        assert float(headers[f"anomaly-{view}"]) == pytest.approx(enrichment[f"anomaly_{view}"], abs=1e-4)
+    assert "of the reference" in enrichment["anomaly_reason"]
     assert float(headers["photoz"]) == pytest.approx(enrichment["photoz"]["point"], abs=1e-4)
     assert headers["morphology"] == enrichment["morphology_top"]
     name, version, digest = headers["model"].split("-")
@@ -87,6 +91,7 @@ def test_headers_say_what_the_record_says(pipeline, build) -> None:
 def test_what_is_unknown_is_an_empty_header(pipeline, build) -> None:
     headers = dict(published(pipeline, build, ztf_packet([None, None, None])).headers)
     assert headers["anomaly"] == headers["photoz"] == headers["morphology"] == b""
+    assert headers["anomaly-interesting"] == headers["anomaly-artefact"] == b""
 
 
 def test_the_original_datum_ends_the_record_untouched(pipeline, build) -> None:
