@@ -159,7 +159,9 @@ def _images(request: Request, path: Path, told: Callable[[str], None]) -> tuple[
     images, run = read_images(path), load_image_checkpoint(request.encoder)
     sections = []
     if images.classes:
-        labelled = asked.Grouping.parse(request.merge, request.drop).apply(images)
+        # What is to be found as unusual is no class to be taught.
+        left_out = (*request.drop, *request.anomaly)
+        labelled = asked.Grouping.parse(request.merge, left_out).apply(images)
         sections.append(
             asked.evaluate_images(run, labelled, path.stem, supervise=request.supervise, told=told)
         )

@@ -2,9 +2,13 @@
 
 from html import escape
 from io import StringIO
+from itertools import cycle
 
 from encoder.evaluate import Measured
 from encoder.evaluation.result import Curve, Evaluation, Section, Target
+
+MARKERS = "os^Dv"
+"""Lines are told apart without their colours."""
 
 STYLE = """
 :root { --ink: #1b2430; --soft: #5a6675; --line: #d8dee6; --wash: #f5f7fa; --yes: #17683f; --no: #a02c2c; }
@@ -18,6 +22,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: right; padding: .32rem .7rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
 thead th { background: var(--wash); }
+td small { display: block; white-space: nowrap; }
+.wide { overflow-x: auto; }
 ul.targets { list-style: none; padding: 0; }
 .targets b { display: inline-block; min-width: 5.2rem; }
 .yes { color: var(--yes); }
@@ -96,7 +102,8 @@ def _table(title: str, rows: dict[str, dict[str, Measured]]) -> str:
         cells = "".join(f"<td>{_number(row.get(metric))}</td>" for metric in metrics)
         count = max((one.n for one in row.values()), default=0)
         lines.append(f"<tr><td>{escape(name)}</td>{cells}<td>{count:,}</td></tr>")
-    return f"<h3>{escape(title)}</h3><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'<h3>{escape(title)}</h3><div class="wide">{table}</div>'
 
 
 def _number(found: Measured | None) -> str:
@@ -111,8 +118,8 @@ def plot(axis: str, lines: dict[str, Curve]) -> str:
 
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
-    for name, curve in lines.items():
-        (line,) = axes.plot(curve.labels, curve.mean, marker="o", label=name)
+    for (name, curve), marker in zip(lines.items(), cycle(MARKERS), strict=False):
+        (line,) = axes.plot(curve.labels, curve.mean, marker=marker, label=name)
         axes.fill_between(curve.labels, curve.low, curve.high, alpha=0.12, color=line.get_color())
     axes.set(xlabel="labels", ylabel=axis, xscale="log")
     ticks = sorted({n for curve in lines.values() for n in curve.labels})
