@@ -24,7 +24,7 @@ def demo(
         "demo-output"
     ),
     model: Annotated[Path | None, typer.Option(help="ONNX file. Default: the packaged model.")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Most and least anomalous alerts to show.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, help="Alerts of each kind to show.")] = 8,
     keep_running: Annotated[
         bool,
         typer.Option(

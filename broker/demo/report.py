@@ -22,6 +22,7 @@ from rich.table import Table
 import schemas
 from broker.alert import Message, Survey
 from broker.contact_sheet import Column, Triplet, draw_contact_sheet
+from broker.contract import ANOMALY_VIEWS as VIEWS
 from broker.cutouts import read_cutout
 from broker.demo.alerts import SimulatedAlert
 from broker.demo.exposure import PIXEL_SCALE
@@ -69,13 +70,10 @@ class Result:
         score = self.enrichment["anomaly"]
         return -1.0 if score is None else float(score)
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Line on the two views of the anomaly; none where the model has none."""
-        interesting, artefact = self.enrichment["anomaly_interesting"], self.enrichment["anomaly_artefact"]
-        if interesting is None or artefact is None:
-            return ()
-        return (f"interesting {interesting:.3f}   ·   artefact {artefact:.3f}",)
+    def score(self, name: str) -> float | None:
+        """Give a score by its name in the record."""
+        found: float | None = self.enrichment[name]
+        return found
 
     @property
     def morphology(self) -> str:
@@ -128,34 +126,75 @@ def _schema(schema_id: int) -> Any:
     return fastavro.parse_schema(schemas.by_id(schema_id))
 
 
-def extremes(results: Sequence[Result], count: int) -> tuple[list[Result], list[Result]]:
-    """Give the most anomalous alerts, and the least anomalous ones, the least first; ties by alert id."""
-    scored = [result for result in results if result.anomaly >= 0]
-    least = sorted(scored, key=lambda result: (result.anomaly, result.enrichment["alert_id"]))
-    n_most, n_least = min(count, (len(scored) + 1) // 2), min(count, len(scored) // 2)
-    return scored[:n_most], least[:n_least]
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Alerts that stand out in one score.
+
+    Attributes
+    ----------
+    title : str
+    score : str
+        Its name in the record.
+    results : sequence of Result
+        The foremost first; ties by alert id.
+    """
+
+    title: str
+    score: str
+    results: Sequence[Result]
+
+
+def parts(results: Sequence[Result], count: int) -> tuple[Part, Part]:
+    """Choose the most interesting and those most like artefacts or, without views, the most and least anomalous."""
+    if any(result.score(VIEWS[0]) is not None for result in results):
+        most, least = _foremost(results, VIEWS[0], -1), _foremost(results, VIEWS[1], -1)
+        titles, scores = ("Most interesting", "Most like artefacts"), VIEWS
+    else:
+        most, least = _foremost(results, "anomaly", -1), _foremost(results, "anomaly", 1)
+        titles, scores = ("Most anomalous", "Least anomalous"), ("anomaly", "anomaly")
+    # No more than there are, so that a few alerts do not stand in both parts.
+    n_most, n_least = min(count, (len(most) + 1) // 2), min(count, len(least) // 2)
+    return Part(titles[0], scores[0], most[:n_most]), Part(titles[1], scores[1], least[:n_least])
+
+
+def _foremost(results: Sequence[Result], name: str, sign: int) -> list[Result]:
+    """Sort those that have a score; a sign of -1 brings the highest to the front."""
+    scored = [(score, result) for result in results if (score := result.score(name)) is not None]
+    return [
+        one for _, one in sorted(scored, key=lambda pair: (sign * pair[0], pair[1].enrichment["alert_id"]))
+    ]
 
 
 def table(results: Sequence[Result], count: int, *, wide: bool) -> Table:
-    """Show the most and the least anomalous alerts, each in one line where there is room, else in two."""
+    """Show the alerts that stand out, each in one line where there is room, else in two."""
+    chosen = parts(results, count)
     shown = Table(
         box=SIMPLE_HEAD,
-        title="Most and least anomalous simulated alerts",
+        title=f"{chosen[0].title} and {chosen[1].title[0].lower()}{chosen[1].title[1:]}, of simulated alerts",
         title_justify="left",
         caption=FOOTNOTE,
         caption_justify="left",
     )
+    scores = tuple(dict.fromkeys(part.score for part in chosen))
     pairs = (("morphology", "photo-z [68 %]"), ("alert id", "object id"), ("drawn as", "flags"))
-    shown.add_column("anomaly", justify="right", style="bold", vertical="top")
+    names = tuple(score.removeprefix("anomaly_") for score in scores)
+    # A narrow table has room for one: that of the part.
+    for heading in names if wide or len(names) == 1 else ["score"]:
+        shown.add_column(heading, justify="right", style="bold", vertical="top")
     for heading in chain.from_iterable(pairs) if wide else map("\n".join, pairs):
-        shown.add_column(heading, overflow="fold")
-    for part in extremes(results, count):
-        for result in part:
+        shown.add_column(heading, overflow="fold", no_wrap="object id" in heading)  # ids are copied whole
+    for part in chosen:
+        for result in part.results:
+            values = [_number(result.score(score)) for score in (scores if wide else [part.score])]
             cells = _cells(result)
             texts = chain.from_iterable(cells) if wide else map("\n".join, cells)
-            shown.add_row(f"{result.anomaly:.3f}", *texts)
+            shown.add_row(*values, *texts)
         shown.add_section()
     return shown
+
+
+def _number(score: float | None) -> str:
+    return UNKNOWN if score is None else f"{score:.3f}"
 
 
 def _cells(result: Result) -> tuple[tuple[str, str], ...]:
@@ -182,35 +221,39 @@ def dead_letter_table(tally: Tally) -> Table:
 
 
 def draw_sheet(path: Path, results: Sequence[Result], count: int) -> None:
-    """Write the contact sheet of the most and the least anomalous."""
-    most, least = extremes(results, count)
+    """Write the contact sheet of the alerts that stand out."""
     model = results[0].enrichment["model"] if results else {"name": "no model", "version": ""}
     draw_contact_sheet(
         path,
         "Nightjar: simulated alerts",
         f"{len(results)} enriched alerts · model {model['name']} {model['version']}",
         [
-            Column("Most anomalous", [_triplet(result) for result in most]),
-            Column("Least anomalous", [_triplet(result) for result in least]),
+            Column(part.title, [_triplet(result, part.score) for result in part.results])
+            for part in parts(results, count)
         ],
     )
 
 
-def _triplet(result: Result) -> Triplet:
+def _triplet(result: Result, score: str) -> Triplet:
     e = result.enrichment
     band = e["seen"]["band"] or "?"
     survey = "Rubin-like" if result.survey is Survey.LSST else "ZTF-like"
+    others = [name for name in ("anomaly", *VIEWS) if name != score and e[name] is not None]
     return Triplet(
         stamps=result.stamps(),
         pixel_scale=PIXEL_SCALE[result.survey],
-        headline=f"{result.anomaly:.3f}   {result.morphology}",
+        headline=f"{_number(e[score])}   {result.morphology}",
         lines=(
             f"z {result.redshift}   ·   drawn as {result.drawn_as.replace('_', ' ')}",
             f"{survey}, {band} band   ·   alert {e['alert_id']}",
-            *result.views,
+            *([_others(e, others)] if others else []),
             ", ".join(e["flags"]) or "no flags",
         ),
     )
+
+
+def _others(enrichment: dict[str, Any], names: Sequence[str]) -> str:
+    return "   ·   ".join(f"{name.removeprefix('anomaly_')} {enrichment[name]:.3f}" for name in names)
 
 
 def write_jsonl(path: Path, results: Sequence[Result]) -> None:

@@ -60,7 +60,7 @@ class Options:
     model : Path or None
         None takes the packaged one.
     rows : int
-        Most and least anomalous alerts in the table and, up to `SHEET_ROWS`, on the contact sheet.
+        Alerts that stand out, of each kind, in the table and, up to `SHEET_ROWS`, on the contact sheet.
     keep_running : bool
         Leave Kafka and the consumer up until told to stop.
     """
@@ -203,7 +203,7 @@ def _report(tally: Tally, options: Options, console: Console) -> None:
     report.write_jsonl(folder / "enriched.jsonl", results)
     report.write_samples(folder, results, tally.published)
     for name, what in (
-        ("contact_sheet.png", "stamps of the most and the least anomalous"),
+        ("contact_sheet.png", "stamps of the alerts that stand out"),
         ("enriched.jsonl", "what was attached to each alert, a line each"),
         ("enriched_alert.bin", "one enriched alert, byte for byte as on the wire"),
         ("packets", "some of the packets that went in, for broker-replay"),

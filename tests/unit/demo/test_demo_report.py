@@ -1,7 +1,6 @@
 """What the demonstration shows of its results: in one order, and redshifts of hosts alone."""
 
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,17 +8,17 @@ from rich.console import Console
 pytest.importorskip("matplotlib", reason="contact sheets need the plot extra")
 
 from broker.alert import Message
-from broker.demo.report import FOOTNOTE, Result, extremes, table
+from broker.demo.report import FOOTNOTE, Result, parts, table
 
 
-def result(alert_id, anomaly, morphology="disk"):
+def result(alert_id, anomaly, morphology="disk", views=(None, None)):
     enrichment = {
         "survey": "lsst",
         "alert_id": alert_id,
         "object_id": "1",
         "anomaly": anomaly,
-        "anomaly_interesting": None,
-        "anomaly_artefact": None,
+        "anomaly_interesting": views[0],
+        "anomaly_artefact": views[1],
         "morphology_top": morphology,
         "morphology": [0.9, 0.1],
         "photoz": {"point": 0.4, "low": 0.2, "high": 0.6},
@@ -28,8 +27,8 @@ def result(alert_id, anomaly, morphology="disk"):
     return Result(Message(b"", "alerts.enriched", 0, 0, ()), "disk", enrichment, {})
 
 
-def ids(results):
-    return [r.enrichment["alert_id"] for r in results]
+def ids(part):
+    return [r.enrichment["alert_id"] for r in part.results]
 
 
 def test_alerts_of_one_score_stand_in_the_order_of_their_ids():
@@ -37,7 +36,7 @@ def test_alerts_of_one_score_stand_in_the_order_of_their_ids():
         result(k, anomaly) for k, anomaly in ((1, 1.0), (5, 1.0), (8, 1.0), (2, 0.0), (3, 0.0), (9, 0.0))
     ]
 
-    assert [ids(part) for part in extremes(results, 2)] == [[1, 5], [2, 3]]
+    assert [ids(part) for part in parts(results, 2)] == [[1, 5], [2, 3]]
 
 
 @pytest.mark.parametrize("morphology", ["star", "transient", "bogus"])
@@ -46,13 +45,20 @@ def test_no_redshift_is_shown_of_what_has_no_host(morphology):
     assert "0.4" not in result(1, 0.5, morphology).redshift
 
 
-def test_the_views_of_an_anomaly_are_shown_where_the_model_has_them():
-    plain = result(1, 0.5)
-    seen = replace(
-        plain, enrichment=plain.enrichment | {"anomaly_interesting": 0.9714, "anomaly_artefact": 0.12}
-    )
-    assert plain.views == ()
-    assert seen.views == ("interesting 0.971   ·   artefact 0.120",)
+def test_a_model_with_views_shows_the_interesting_and_the_artefacts_apart():
+    views = {1: (0.2, 0.9), 2: (0.9, 0.1), 3: (0.9, 0.2), 4: (0.1, 0.99), 5: (None, None), 6: (0.3, 0.3)}
+    results = [result(k, 0.5, views=pair) for k, pair in views.items()]
+    interesting, artefacts = parts(results, 2)
+
+    assert (interesting.title, ids(interesting)) == ("Most interesting", [2, 3])
+    assert (artefacts.title, ids(artefacts)) == ("Most like artefacts", [4, 1])
+    for width, wide in ((200, True), (80, False)):
+        page = Console(file=io.StringIO(), width=width)
+        page.print(table(results, 2, wide=wide))
+        text = page.file.getvalue()
+        assert "Most interesting and most like artefacts" in text
+        assert all(word in text for word in ("0.900", "0.990"))
+        assert ("0.200" in text) is wide  # the other view of the foremost
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(1, 2), (2, 4), (50, 6)])
