@@ -22,10 +22,10 @@ def model_card(contract: ModelContract, report: Report) -> str:
     str
         Markdown.
     """
-    return "\n".join([*_head(contract), *_numbers(report), *_foot(contract, report)]) + "\n"
+    return "\n".join([*_head(contract, report), *_numbers(report), *_foot(contract, report)]) + "\n"
 
 
-def _head(contract: ModelContract) -> Iterator[str]:
+def _head(contract: ModelContract, report: Report) -> Iterator[str]:
     classes = ", ".join(contract.morphology_classes)
     yield f"# Model card: {contract.name} {contract.version}"
     yield ""
@@ -33,8 +33,8 @@ def _head(contract: ModelContract) -> Iterator[str]:
         f"A residual network of {contract.mmac:.0f} million multiply-accumulates that turns the three "
         f"stamps of one Rubin or ZTF alert into an embedding of {contract.embedding_size} numbers, with three "
         f"heads: morphology ({classes}), a redshift PDF on {contract.z_bins} bins to z = {contract.z_max:g}, and an "
-        f"anomaly score{_views(contract)}. The encoder was pretrained without labels (momentum contrast, with a "
-        "regression of clean fluxes) and then frozen; the heads were fitted on the simulation's labels."
+        f"anomaly score{_views(contract)}. The encoder was pretrained {_method(report)} "
+        "and then frozen; the heads were fitted on the simulation's labels."
     )
     yield ""
     yield f"Weights `{contract.weights_digest}`. Trained on: {contract.training_data}."
@@ -77,6 +77,15 @@ def _views(contract: ModelContract) -> str:
         ""
         if contract.artefact_class is None
         else " with two views, as something interesting and as an artefact"
+    )
+
+
+def _method(report: Report) -> str:
+    contrast = "momentum contrast, with a regression of clean fluxes"
+    if "labels" not in report.curve:
+        return f"without labels ({contrast})"
+    return (
+        f"on simulation ({contrast} and, as a hybrid after Walmsley et al. 2022, of the simulation's labels)"
     )
 
 

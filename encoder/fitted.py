@@ -27,7 +27,7 @@ from encoder.train import Run
 MODEL = "model.pt"
 METRICS = "metrics.json"
 
-NAME, VERSION = "nightjar", "1"
+NAME, VERSION = "nightjar", "2"
 
 RANGE_PERCENTILES = (1, 99)
 """Between which the magnitudes of the training set count as its range: the extremes are single objects."""
@@ -115,11 +115,17 @@ def _provenance(run: Run[PretrainConfig], parts: Parts, classes: tuple[str, ...]
         },
         anomaly_reference=f"simulated alerts of every class but {ARTEFACT}, of the alert's survey",
         training_data=(
-            f"simulation only: {len(seen)} alerts without labels ({by_survey}), {run.step} steps of "
+            f"simulation only: {len(seen)} alerts {_taught(run.config)} ({by_survey}), {run.step} steps of "
             f"{run.config.batch_size} pairs, seed {run.config.seed}; {len(parts.train)} of them with labels for the "
             f"heads, {len(parts.validation)} to calibrate; {len(parts.held_out)} others to measure"
         ),
     )
+
+
+def _taught(recipe: PretrainConfig) -> str:
+    if recipe.label_weight == 0:
+        return "without labels"
+    return f"with the simulation's labels as a side task of weight {recipe.label_weight:g}"
 
 
 def _magnitude_range(train: Labelled, survey: int) -> tuple[float, float]:
