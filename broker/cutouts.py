@@ -45,6 +45,9 @@ MAX_INFLATED: Final = 4 * 1024 * 1024
 DTYPES: Final[dict[int, np.dtype[Any]]] = {-32: np.dtype(">f4"), -64: np.dtype(">f8")}
 """Pixels that are read, by BITPIX; both surveys publish floating point only."""
 
+FWHM_PER_SIGMA: Final = 2 * math.sqrt(2 * math.log(2))
+"""Of a Gaussian."""
+
 FWHM_OF_EFFECTIVE_AREA: Final = math.sqrt(2.0 * math.log(2.0) / math.pi)
 """FWHM = 0.664 sqrt(n_eff) for a Gaussian, whose n_eff is 4 pi sigma^2: Rubin's ``FWHM_eff`` (SMTN-002)."""
 

@@ -13,12 +13,11 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from broker.alert import BANDS, ROLES, SURVEYS
+from broker.cutouts import FWHM_PER_SIGMA
 from broker.geometry import BILINEAR_NOISE, VALID_WEIGHT
 from encoder.boxes import Boxes, Laid
 from encoder.config import ViewConfig
 from encoder.extinction import EXTINCTION
-
-FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 DIFFERENCE = ROLES.index("difference")
 TEMPLATE = ROLES.index("template")

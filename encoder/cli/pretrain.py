@@ -15,8 +15,10 @@ from encoder.cli.labelled import open_alerts
 from encoder.cli.options import Data, Output, Threads, command, console
 from encoder.config import PretrainConfig, Recipe
 from encoder.fit import held_out_objects
-from encoder.images.archive import is_image_set, open_images
+from encoder.images.archive import StoredImageSet, is_image_set, open_images
 from encoder.images.config import ImagePretrainConfig
+from encoder.images.joined import StoredRows
+from encoder.images.joined import joined as join
 from encoder.images.task import pretrain_images
 from encoder.kept_out import refuse_anomalies
 from encoder.train import CHECKPOINT, Run
@@ -41,7 +43,7 @@ def _show_image_recipe(*, wanted: bool) -> None:
 
 @app.command(
     epilog="Examples: `encoder pretrain --data shards --output runs/pretrain --max-minutes 15`, "
-    "`encoder pretrain --data galaxies.hdf5 --output runs/galaxies`, "
+    "`encoder pretrain --data galaxies.hdf5 --beside pictures.hdf5 --output runs/galaxies`, "
     "`torchrun --nproc-per-node 2 -m encoder.cli pretrain --data shards --output runs/pretrain`, "
     "`encoder pretrain --show-recipe > recipe.json`, which `--config recipe.json` takes when edited"
 )
@@ -51,6 +53,14 @@ def pretrain(
     config: Annotated[
         Path | None,
         typer.Option("--config", help="JSON with other values for the recipe's fields; those left out stay."),
+    ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            "--beside",
+            help="Another set of images to learn from as well, such as `encoder simulate --pictures`. A recipe's "
+            "label_weight is then of its labels; those of --data are not looked at.",
+        ),
     ] = None,
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")
@@ -80,10 +90,14 @@ def pretrain(
     Shards of alerts train the broker's encoder; a set of images (see `encoder ingest`) one for such images.
     """
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    learn = _on_images if is_image_set(data) else _on_alerts
+    if beside is not None and not is_image_set(data):
+        raise SettingsError(f"--beside is of images, and {data} is no set of images")
     with joined() as world:
         out = console if world.leads else Console(quiet=True)
-        run = learn(data, output, config, max_minutes, out, world)
+        if is_image_set(data):
+            run = _on_images(data, beside, output, config, max_minutes, out, world)
+        else:
+            run = _on_alerts(data, output, config, max_minutes, out, world)
     if not world.leads:
         return
     next_step = "" if is_image_set(data) else _next_step(data, output)
@@ -109,16 +123,31 @@ def _on_alerts(
 
 
 def _on_images(
-    data: Path, output: Path, config: Path | None, max_minutes: float | None, out: Console, world: World
+    data: Path,
+    beside: Path | None,
+    output: Path,
+    config: Path | None,
+    max_minutes: float | None,
+    out: Console,
+    world: World,
 ) -> Run[Any]:
-    images = open_images(data)
-    refuse_anomalies(images.classes, data)
+    images = _open(data)
     shape = {"kind": images.kind, "bands": images.noise.shape[1]}
     recipe = _recipe(config, ImagePretrainConfig)
     recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})
     seen = images.take(~held_out_objects(recipe, images.object_id.astype(str)))
     out.print(f"{len(seen)} of {len(images)} images; the others are held out")
-    return pretrain_images(recipe, seen, output, max_minutes=max_minutes, console=out, world=world)
+    learned: StoredRows = seen
+    if beside is not None:
+        learned = join(_open(beside), seen)
+        out.print(f"{len(learned) - len(seen)} images beside them, whose labels are those of the recipe")
+    return pretrain_images(recipe, learned, output, max_minutes=max_minutes, console=out, world=world)
+
+
+def _open(path: Path) -> StoredImageSet:
+    images = open_images(path)
+    refuse_anomalies(images.classes, path)
+    return images
 
 
 def _recipe(path: Path | None, kind: type[Kind]) -> Kind:

@@ -1,6 +1,7 @@
 """`encoder simulate`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from broker.errors import SettingsError
 from encoder.cli.options import command, console
-from encoder.simulate import ANOMALIES, CLASSES, simulate_hosts
+from encoder.simulate import ANOMALIES, CLASSES, simulate_hosts, simulate_pictures
 from encoder.simulate import simulate as simulate_shards
 from encoder.simulate.packets import LABELS_FILE, simulate_packets
 from encoder.simulate.shards import FIRST_ANOMALY
@@ -20,11 +21,13 @@ app = command()
     epilog="Examples: `encoder simulate --output shards --count 2000 --seed 3`, "
     "`encoder simulate --packets packets --count 200`, "
     "`encoder simulate --hosts 60000 --output hosts.hdf5`, "
+    "`encoder simulate --pictures 14000 --output pictures.hdf5`, "
     "`encoder simulate --anomalies 400 --output anomalies`"
 )
 def simulate(
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder for shards; with --hosts an HDF5 file.")
+        Path | None,
+        typer.Option("--output", help="Folder for shards; with --hosts or --pictures an HDF5 file."),
     ] = None,
     packets: Annotated[
         Path | None, typer.Option("--packets", help="Folder for packets as the surveys send them.")
@@ -44,6 +47,14 @@ def simulate(
         int | None,
         typer.Option(min=1, help="In place of alerts: so many galaxies in Rubin's six bands, for --output."),
     ] = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="In place of alerts: so many bright galaxies as colour pictures like SDSS's, with classes, for "
+            "--output; `encoder pretrain --beside` learns from them.",
+        ),
+    ] = None,
     anomaly_share: Annotated[
         float,
         typer.Option(min=0, max=1, help="Of --hosts: share of such anomalies, with labels of their own."),
@@ -54,20 +65,24 @@ def simulate(
 ) -> None:
     """Simulate labelled alerts of both surveys, as shards or packets or both, or images of galaxies.
 
-    A run of --hosts that was stopped goes on with the same command.
+    A run of --hosts or --pictures that was stopped goes on with the same command.
     """
     if output is None and packets is None:
         raise SettingsError("nowhere to write to: give --output for shards, --packets for packets, or both")
     if hosts is None and anomaly_share:
         raise SettingsError("--anomaly-share is of --hosts; for alerts there is --anomalies COUNT")
     workers = processes or os.cpu_count() or 1
-    if hosts is not None:
-        if output is None or packets is not None or anomalies is not None:
-            raise SettingsError(
-                "--hosts makes one HDF5 file: give --output, and neither --packets nor --anomalies"
+    if hosts is not None or pictures is not None:
+        path = _one_file(output, {"--packets": packets, "--anomalies": anomalies}, hosts, pictures)
+        if hosts is not None:
+            simulate_hosts(hosts, seed, path, processes=workers, visits=visits, anomaly_share=anomaly_share)
+            console.print(f"{hosts} hosts in {path}. {_after_hosts(path, anomaly_share)}")
+        if pictures is not None:
+            simulate_pictures(pictures, seed, path, processes=workers)
+            console.print(
+                f"{pictures} pictures in {path}. "
+                f"Next: encoder pretrain --data galaxies.hdf5 --beside {path} --output runs/galaxies"
             )
-        simulate_hosts(hosts, seed, output, processes=workers, visits=visits, anomaly_share=anomaly_share)
-        console.print(f"{hosts} hosts in {output}. {_after_hosts(output, anomaly_share)}")
         return
     rare = anomalies is not None
     objects, classes = (anomalies or count), (ANOMALIES if rare else CLASSES)
@@ -85,6 +100,18 @@ def simulate(
             f"{len(written)} packets and {LABELS_FILE} in {packets}. "
             f"Next: broker-replay {packets} --topic alerts"
         )
+
+
+def _one_file(
+    output: Path | None, others: Mapping[str, object], hosts: int | None, pictures: int | None
+) -> Path:
+    strange = [name for name, value in others.items() if value is not None]
+    if output is None or strange or (hosts is not None and pictures is not None):
+        raise SettingsError(
+            "--hosts and --pictures make one HDF5 file each: give one of them and --output, and neither --packets nor "
+            "--anomalies"
+        )
+    return output
 
 
 def _after_hosts(output: Path, anomaly_share: float) -> str:

@@ -13,6 +13,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from encoder.anomaly import whitening
 from encoder.evaluate import Floats, Ints, Measured, measure
 from encoder.evaluation.result import Section, Target
+from encoder.evaluation.unexplained import Unexplained
 
 NEIGHBOURS = 10
 LOF_NEIGHBOURS = 20
@@ -33,7 +34,11 @@ RESAMPLES = 200
 SEEDS = 3
 ENOUGH = 20_000
 FACTOR, RECALL, PRECISION = 1.5, 0.9, 0.9
-EMBEDDING, FOREST, LOF = "embedding, neighbours", "isolation forest, PCA of pixels", "LOF, PCA of pixels"
+EMBEDDING, UNEXPLAINED = "embedding, neighbours", "structure that light does not explain"
+PIXELS = "PCA of pixels"
+FOREST, LOF = f"isolation forest, {PIXELS}", f"LOF, {PIXELS}"
+LOUDEST = 6.0
+"""Residuals beyond are cut before votes: one layer would follow a few images otherwise."""
 
 DEFINITIONS = {
     "recall_at_1_percent": "share of the anomalies among the first 1 % of the pool, the highest scores first",
@@ -122,8 +127,9 @@ def evaluate_anomalies(
     anomaly: Bools,
     what: str,
     told: Callable[[str], None],
+    left: Unexplained | None = None,
 ) -> Section:
-    """Compare the embedding with detectors on pixels, in one pool.
+    """Compare the embedding, and what light leaves unexplained, with detectors on pixels, in one pool.
 
     Parameters
     ----------
@@ -135,9 +141,16 @@ def evaluate_anomalies(
         Of the pool.
     told : callable
         Told of each step.
+    left : Unexplained, optional
+        Where the images are fluxes; the targets are then asked of it, and of the embedding otherwise.
     """
     told("detectors")
+    mine = EMBEDDING if left is None else UNEXPLAINED
+    features = {EMBEDDING: embedding, PIXELS: pixels}
     scores = {EMBEDDING: neighbour_distance(embedding), **baselines(pixels)}
+    if left is not None:
+        features = {UNEXPLAINED: np.abs(left.residual).clip(max=LOUDEST), **features}
+        scores = {UNEXPLAINED: left.score, **scores}
     table = {
         name: {
             "recall_at_1_percent": _measured(recall_at, s, anomaly),
@@ -146,28 +159,42 @@ def evaluate_anomalies(
         for name, s in scores.items()
     }
     told("votes")
+    after = _after_votes(features, {**scores, PIXELS: scores[FOREST]}, anomaly)
+    return Section(
+        title=f"Anomalies: {what}",
+        method=_method(anomaly, left is not None),
+        tables={"before any vote": table, "after votes": after},
+        targets=_targets(table, after, len(anomaly), mine),
+        definitions=DEFINITIONS,
+        remarks=() if len(anomaly) >= ENOUGH else (f"The pool is smaller than the {ENOUGH:,} aimed for.",),
+    )
+
+
+def _after_votes(
+    features: Mapping[str, Floats], scores: Mapping[str, Floats], anomaly: Bools
+) -> dict[str, dict[str, Measured]]:
     votes = {
-        EMBEDDING: [voted(embedding, scores[EMBEDDING], anomaly, seed) for seed in range(SEEDS)],
-        "PCA of pixels": [voted(pixels, scores[FOREST], anomaly, seed) for seed in range(SEEDS)],
+        name: [voted(seen, scores[name], anomaly, seed) for seed in range(SEEDS)]
+        for name, seen in features.items()
     }
-    after = {
+    return {
         f"{name}, after {count} votes": {"precision_100": _over_seeds([one[count] for one in runs])}
         for name, runs in votes.items()
         for count in VOTES
     }
-    return Section(
-        title=f"Anomalies: {what}",
-        method=(
-            f"A pool of {len(anomaly):,} with {int(anomaly.sum())} anomalies that were not named to anyone. "
-            f"Embedding: mean distance to the {NEIGHBOURS} nearest of the pool, whitened. Isolation forest of "
-            f"{TREES} trees and LOF with {LOF_NEIGHBOURS} neighbours on principal components of the pixels. "
-            f"Votes: {ROUND} at a time, the highest first, then one logistic layer. Brackets: 95 % bootstrap over "
-            f"objects; for votes the range of {SEEDS} seeds."
-        ),
-        tables={"before any vote": table, "after votes": after},
-        targets=_targets(table, after, len(anomaly)),
-        definitions=DEFINITIONS,
-        remarks=() if len(anomaly) >= ENOUGH else (f"The pool is smaller than the {ENOUGH:,} aimed for.",),
+
+
+def _method(anomaly: Bools, fluxes: bool) -> str:
+    residuals = (
+        f"{UNEXPLAINED.capitalize()}: residuals of each ring's structure given the light of all rings, and of the "
+        "light given that of the inner rings, by a polynomial fitted to the pool itself. "
+    )
+    return (
+        f"A pool of {len(anomaly):,} with {int(anomaly.sum())} anomalies that were not named to anyone. "
+        f"Embedding: mean distance to the {NEIGHBOURS} nearest of the pool, whitened. {residuals if fluxes else ''}"
+        f"Isolation forest of {TREES} trees and LOF with {LOF_NEIGHBOURS} neighbours on principal components of the "
+        f"pixels. Votes: {ROUND} at a time, the highest first, then one logistic layer. Brackets: 95 % bootstrap over "
+        f"objects; for votes the range of {SEEDS} seeds."
     )
 
 
@@ -184,10 +211,13 @@ def _over_seeds(values: list[float]) -> Measured:
 
 
 def _targets(
-    table: Mapping[str, Mapping[str, Measured]], after: Mapping[str, Mapping[str, Measured]], count: int
+    table: Mapping[str, Mapping[str, Measured]],
+    after: Mapping[str, Mapping[str, Measured]],
+    count: int,
+    asked: str,
 ) -> tuple[Target, ...]:
-    mine, forest = (table[name]["recall_at_1_percent"].value for name in (EMBEDDING, FOREST))
-    precision = after[f"{EMBEDDING}, after {VOTES[-1]} votes"]["precision_100"].value
+    mine, forest = (table[name]["recall_at_1_percent"].value for name in (asked, FOREST))
+    precision = after[f"{asked}, after {VOTES[-1]} votes"]["precision_100"].value
     enough = count >= ENOUGH
     return (
         Target(

@@ -15,8 +15,9 @@ from encoder.evaluation.catalogue import Catalogue
 from encoder.evaluation.efficiency import PAIR, TO, Fit
 from encoder.evaluation.photoz import evaluate_catalogue
 from encoder.evaluation.result import Section
+from encoder.evaluation.unexplained import unexplained
 from encoder.heads import AB_ZERO_POINT
-from encoder.images.archive import ImageSet
+from encoder.images.archive import ImageSet, Kind
 from encoder.images.config import ImagePretrainConfig
 from encoder.images.task import represent
 from encoder.images.views import Images, as_given
@@ -170,7 +171,8 @@ def evaluate_pool(
     components = efficiency.pixels(shown, np.arange(len(images)))
     embedding = np.asarray(seen.raw.double().numpy())
     title = f"{', '.join(names)} in {what}"
-    return evaluate_anomalies(embedding, np.asarray(components, np.float64), anomaly, title, told)
+    left = unexplained(Images.of(images), run.config.network) if images.kind is Kind.FLUX else None
+    return evaluate_anomalies(embedding, np.asarray(components, np.float64), anomaly, title, told, left)
 
 
 def has_redshifts(images: ImageSet) -> bool:

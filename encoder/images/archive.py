@@ -149,10 +149,13 @@ class StoredImageSet(ImageColumns):
     path : Path
     rows : ndarray of int64, shape (n,)
         Rows of the file.
+    size : tuple of int
+        (h, w) of an image.
     """
 
     path: Path = field(kw_only=True)
     rows: NDArray[np.int64] = field(kw_only=True)
+    size: tuple[int, int] = field(kw_only=True)
 
     def take(self, rows: NDArray[Any] | slice) -> "StoredImageSet":
         """Choose rows; no pixel is read."""
@@ -210,8 +213,9 @@ def open_images(path: Path) -> StoredImageSet:
         The file is missing or is no such set.
     """
     with _opened(path) as file:
-        rows = np.arange(len(file["images"]), dtype=np.int64)
-        return StoredImageSet(**_columns(file, slice(None)), path=path, rows=rows)
+        count, _, *size = file["images"].shape
+        rows = np.arange(count, dtype=np.int64)
+        return StoredImageSet(**_columns(file, slice(None)), path=path, rows=rows, size=(size[0], size[1]))
 
 
 def _columns(file: h5py.File, rows: slice) -> dict[str, Any]:

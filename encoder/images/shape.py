@@ -55,18 +55,18 @@ def shape_of(view: ImageView, kind: Kind) -> Tensor:
         sine of the advance of phase, each shrunk towards 0 where the light is faint; then light and amplitudes of
         each band, NaN where a band is missing.
     """
-    rings = _rings(_white(view, kind))
+    rings = rings_of(_white(view, kind))
     found = [_harmonics(rings), _advance(rings[..., 2])]
     if kind is Kind.FLUX:
         seen = view.noise > 0
         scaled = view.pixels / torch.where(seen, view.noise, 1.0)[..., None, None]
-        bands = _harmonics(_rings(scaled.flatten(0, 1))).view(*seen.shape, HARMONICS)
+        bands = _harmonics(rings_of(scaled.flatten(0, 1))).view(*seen.shape, HARMONICS)
         found.append(torch.where(seen[..., None], bands, torch.nan).flatten(1))
     return torch.cat(found, 1)
 
 
-def _rings(picture: Tensor) -> Tensor:
-    """Fourier components (n, rings, orders from 0) of pictures (n, size, size), averaged over each ring."""
+def rings_of(picture: Tensor) -> Tensor:
+    """Measure complex Fourier components (n, rings, orders from 0) of pictures (n, size, size) in rings."""
     rings = torch.fft.rfft(_polar(picture), dim=2) / ANGLES
     weight = _radii().view(1, RINGS, RADII, 1)
     averaged: Tensor = (rings.reshape(len(picture), RINGS, RADII, -1) * weight).sum(2) / weight.sum(2)

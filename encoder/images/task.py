@@ -11,8 +11,9 @@ from broker.errors import SettingsError
 from encoder.alert_task import WATCHED, spread_of_known
 from encoder.backbone import Representation
 from encoder.heads import asinh_magnitude
-from encoder.images.archive import ImageSet, Kind, StoredImageSet
+from encoder.images.archive import ImageSet, Kind
 from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
+from encoder.images.joined import StoredRows
 from encoder.images.network import ImageEncoder
 from encoder.images.shape import shape_of, shapes
 from encoder.images.views import Images, ImageSource, ImageViews, StoredImages, as_given
@@ -30,12 +31,12 @@ class ImageTask:
     Parameters
     ----------
     config : ImagePretrainConfig
-    images : ImageSet or StoredImageSet
-        The training set, in memory or in its file; labels are watched, and trained on only where the recipe gives
+    images : ImageSet or StoredRows
+        The training set, in memory or in files; labels are watched, and trained on only where the recipe gives
         them a weight.
     """
 
-    def __init__(self, config: ImagePretrainConfig, images: ImageSet | StoredImageSet) -> None:
+    def __init__(self, config: ImagePretrainConfig, images: ImageSet | StoredRows) -> None:
         found, wanted = (images.kind, images.noise.shape[1]), (config.network.kind, config.network.bands)
         if found != wanted:
             raise SettingsError(
@@ -145,7 +146,7 @@ def new_moco(config: ImagePretrainConfig, classes: int = 0) -> MoCo:
 
 def pretrain_images(
     config: ImagePretrainConfig,
-    images: ImageSet | StoredImageSet,
+    images: ImageSet | StoredRows,
     output: Path,
     *,
     max_minutes: float | None = None,

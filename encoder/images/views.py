@@ -13,11 +13,13 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from broker.alert import BANDS, Survey
+from broker.cutouts import FWHM_PER_SIGMA
 from broker.geometry import BILINEAR_NOISE
-from encoder.augment import FWHM_PER_SIGMA, Placement, gaussian_kernel, noise_left
+from encoder.augment import Placement, gaussian_kernel, noise_left
 from encoder.extinction import EXTINCTION
-from encoder.images.archive import ImageColumns, ImageSet, Kind, StoredImageSet
+from encoder.images.archive import ImageColumns, ImageSet, Kind
 from encoder.images.config import ImageNetworkConfig, ImageViewConfig
+from encoder.images.joined import StoredRows
 
 SDSS_EXTINCTION = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263}
 """A_band / E(B-V) (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6, R_V = 3.1), SDSS's filters."""
@@ -87,13 +89,13 @@ class StoredImages(ImageTensors):
 
     Attributes
     ----------
-    stored : StoredImageSet
+    stored : StoredRows
     """
 
-    stored: StoredImageSet
+    stored: StoredRows
 
     @classmethod
-    def of(cls, images: StoredImageSet) -> "StoredImages":
+    def of(cls, images: StoredRows) -> "StoredImages":
         """Take a set as it was opened."""
         return cls(**_tensors(images), stored=images)
 

@@ -3,7 +3,8 @@
 from encoder.kept_out import ANOMALIES
 from encoder.simulate.driver import simulated_alerts
 from encoder.simulate.host_archive import simulate_hosts
+from encoder.simulate.pictures import simulate_pictures
 from encoder.simulate.populations import CLASSES
 from encoder.simulate.shards import simulate
 
-__all__ = ["ANOMALIES", "CLASSES", "simulate", "simulate_hosts", "simulated_alerts"]
+__all__ = ["ANOMALIES", "CLASSES", "simulate", "simulate_hosts", "simulate_pictures", "simulated_alerts"]

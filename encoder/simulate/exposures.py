@@ -7,6 +7,7 @@ import galsim
 import numpy as np
 
 from broker.alert import BANDS, Survey
+from broker.cutouts import FWHM_PER_SIGMA
 from encoder.simulate.bogus import DIFFERENCE, SCIENCE, TEMPLATE, Artefact, Canvas
 from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray
@@ -87,7 +88,7 @@ def expose(
     )
     if artefact is not None:
         psf, frame = conditions.science_psf, conditions.frame
-        sigma = psf.fwhm / 2.3548 / psf.pixel_scale
+        sigma = psf.fwhm / FWHM_PER_SIGMA / psf.pixel_scale
         canvas = Canvas(
             scene.survey,
             stamps,
@@ -226,7 +227,7 @@ def _source(
         )
         flux = -min(flux, available) if available > 4 * error else flux
     # The position is the measured centroid; its error falls with the signal-to-noise (King 1983).
-    wobble = psf.fwhm / psf.pixel_scale / 2.35 / max(snr, 1.0)
+    wobble = psf.fwhm / psf.pixel_scale / FWHM_PER_SIGMA / max(snr, 1.0)
     dx, dy = rng.normal(0, wobble, 2)
     return flux * psf.draw(frame.shape, frame.x + dx, frame.y + dy), error
 

@@ -9,7 +9,7 @@ pytest.importorskip("galsim")
 
 from broker.alert import Survey
 from broker.cutouts import effective_fwhm
-from encoder.simulate.bogus import ARTEFACTS, Canvas
+from encoder.simulate.bogus import ARTEFACTS, Canvas, beside_star, column, hole
 from encoder.simulate.components import PointSource, Scene
 from encoder.simulate.exposures import expose
 from encoder.simulate.optics import MOFFAT_BETAS, Psf
@@ -224,6 +224,34 @@ def test_every_artefact_leaves_a_mark_in_the_difference(artefact, survey):
         artefact(Canvas(survey, stamps, static, 5.0, 30.0, 1.9, 15.1, 14.8), rng)
         marked = ~np.isfinite(stamps[2]) | (np.abs(stamps[2]) > 5.0)
         assert marked[5:26, 5:26].any()
+
+
+def spoiled(artefact, survey=Survey.ZTF):
+    stamps = np.zeros((3, 31, 31))
+    artefact(Canvas(survey, stamps, stamps[0].copy(), 5.0, 30.0, 1.9, 15.0, 15.0), np.random.default_rng(3))
+    return stamps
+
+
+def test_a_hole_is_darker_than_the_sky_and_in_no_template():
+    science, template, difference = spoiled(hole)
+    assert science[15, 15] == science.min() < -5.0
+    assert not template.any()
+    np.testing.assert_array_equal(science, difference)
+
+
+def test_a_speck_beside_a_star_is_new_and_the_star_is_not():
+    science, template, difference = spoiled(beside_star)
+    assert template.max() > 300.0
+    place = np.unravel_index(template.argmax(), template.shape)
+    assert science[place] == pytest.approx(template[place], rel=0.1)
+    assert np.abs(difference[12:19, 12:19]).max() > 5.0
+
+
+@pytest.mark.parametrize(("survey", "axis"), [(Survey.ZTF, 0), (Survey.LSST, 1)])
+def test_a_glowing_column_runs_from_end_to_end(survey, axis):
+    science = spoiled(column, survey)[0]
+    assert (science.max(axis=1 - axis) > 2.0).all(), "every row, or every column, is crossed"
+    assert science.mean(axis=axis).argmax() == pytest.approx(15, abs=2)
 
 
 @pytest.mark.parametrize("survey", Survey)

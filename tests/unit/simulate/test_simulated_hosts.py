@@ -15,7 +15,7 @@ from encoder.extinction import EXTINCTION
 from encoder.images.archive import ARRAYS, Kind, count_images, load_images, save_images
 from encoder.simulate import ANOMALIES, simulate_hosts
 from encoder.simulate.fourier import PIXEL_SCALE, draw, responses, shift, transform
-from encoder.simulate.host_archive import _claim, _Recipe
+from encoder.simulate.host_archive import HostDrawing
 from encoder.simulate.hosts import (
     HOST_CLASSES,
     POINT,
@@ -26,6 +26,7 @@ from encoder.simulate.hosts import (
     simulate_host,
 )
 from encoder.simulate.optics import MOFFAT_BETAS, Psf
+from encoder.simulate.parts import _claim
 from encoder.simulate.populations import GALAXIES, I_BAND, class_shares, draw_galaxy
 from encoder.simulate.profiles import Orientation, inclined, sersic, spiral
 
@@ -183,11 +184,10 @@ def test_the_same_file_for_any_number_of_processes_and_parts(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_and_keeps_what_it_has(tmp_path):
     path, folder = tmp_path / "hosts.hdf5", tmp_path / "hosts.hdf5.parts"
-    recipe = _Recipe(8, 4, 1, 0.0)
+    drawing = HostDrawing(8, 4, 1, 0.0)
     _claim(folder, {"count": 8, "seed": 4, "visits": 1, "anomaly_share": 0.0, "images_per_part": 4})
     part = folder / "part-00000.hdf5"
-    recipe.write(part, range(4))
-    kept = load_images(part)
+    kept = drawing.draw(range(4))
     save_images(part, replace(kept, ebv=np.full(4, 7.0, np.float32)))  # to be known again
     simulate_hosts(8, 4, path, images_per_part=4)
     assert load_images(path).ebv[:4].tolist() == [7.0] * 4
