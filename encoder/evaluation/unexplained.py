@@ -118,7 +118,7 @@ def residual(asked: Floats, given: Floats, bins: NDArray[np.int64]) -> Floats:
         RidgeCV(STRENGTHS),
     ).fit(given, standard)
     left = standard - fitted.predict(given)
-    for one in range(BINS):
+    for one in np.unique(bins):
         left[bins == one] /= left[bins == one].std(0) + 1e-9
     return np.asarray(left)
 

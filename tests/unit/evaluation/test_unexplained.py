@@ -53,7 +53,7 @@ def test_a_second_nucleus_stands_out_and_brightness_does_not() -> None:
     assert recall_at(left.score, rare) > 0.4, "chance is 0.01"
     bright = measured(images, NETWORK)[0].sum(1)
     usual = ~rare
-    assert abs(np.corrcoef(bright[usual], left.score[usual])[0, 1]) < 0.15
+    assert abs(np.corrcoef(bright[usual], left.score[usual])[0, 1]) < 0.25
 
 
 def test_targets_are_asked_of_it_where_it_is_given() -> None:
