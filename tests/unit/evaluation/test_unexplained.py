@@ -66,11 +66,14 @@ def test_targets_are_asked_of_it_where_it_is_given() -> None:
     assert section.targets[0].found.startswith(f"{table[UNEXPLAINED]['recall_at_1_percent'].value:.3f}")
 
 
-def test_what_is_given_leaves_nothing() -> None:
-    given = np.random.default_rng(4).normal(size=(1000, 3))
-    left = residual(given @ np.ones((3, 2)) + 1e-3 * given[:, :2] ** 2, given, np.zeros(1000, np.int64))
-    signal = np.abs(np.corrcoef(left[:, 0], given.sum(1))[0, 1])
-    assert signal < 0.1
+def test_what_is_given_is_taken_away_and_the_rest_is_left() -> None:
+    rng = np.random.default_rng(4)
+    given, rest = rng.normal(size=(1000, 3)), rng.normal(size=(1000, 2))
+    asked = (given**2) @ np.ones((3, 2)) + given @ np.ones((3, 2)) + 0.3 * rest
+    left = residual(asked, given, np.zeros(1000, np.int64))
+    for column in range(2):
+        assert abs(np.corrcoef(left[:, column], given.sum(1))[0, 1]) < 0.1
+        assert np.corrcoef(left[:, column], rest[:, column])[0, 1] > 0.9
 
 
 def test_the_largest_residuals_rank_first() -> None:
