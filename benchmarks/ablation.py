@@ -61,6 +61,8 @@ VARIATIONS: dict[str, Options] = {
     "queue 512": {"queue": 512},
     "hybrid": {"label_weight": 1.0},
     "half the width": {"network": {"widths": (16, 32, 64)}},
+    "grid of 24": {"network": {"size": 24}},
+    "grid of 48, thinner": {"network": {"size": 48, "widths": (24, 48, 96)}},
     "embedding of 128": {"network": {"embedding_size": 128}},
 }
 """What differs from the default recipe."""

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from encoder.cli.options import command, console
 from encoder.evaluate import Measured
-from encoder.evaluation.data import Request, examine
+from encoder.evaluation.data import Question, Request, examine
 from encoder.evaluation.page import page
 from encoder.evaluation.result import Evaluation, Section
 
@@ -51,6 +51,10 @@ def evaluate(
     anomaly: Annotated[
         list[str] | None, typer.Option(help="A class of images to be found as unusual; repeatable.")
     ] = None,
+    question: Annotated[
+        list[Question] | None,
+        typer.Option(help="Of images: ask this alone, as each may take an hour; repeatable. Default: all."),
+    ] = None,
     supervise: Annotated[
         bool,
         typer.Option("--supervise", help="Train whole networks on the labels too: an hour on two cores."),
@@ -58,7 +62,14 @@ def evaluate(
 ) -> None:
     """Measure a model beside the baselines a sceptic would ask for; one page to read, one JSON to compute with."""
     request = Request(
-        encoder, tuple(data), labels, tuple(merge or ()), tuple(drop or ()), tuple(anomaly or ()), supervise
+        encoder,
+        tuple(data),
+        labels,
+        tuple(merge or ()),
+        tuple(drop or ()),
+        tuple(anomaly or ()),
+        supervise,
+        tuple(question or Question),
     )
     with console.status("reading") as status:
         name, digest, sources, sections = examine(request, status.update)

@@ -27,6 +27,14 @@ class Content(StrEnum):
     SHARDS = "simulated alerts with labels"
 
 
+class Question(StrEnum):
+    """What may be asked of a set of images."""
+
+    LABELS = "labels"
+    ANOMALIES = "anomalies"
+    REDSHIFTS = "redshifts"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What was asked for.
@@ -43,6 +51,8 @@ class Request:
     anomaly : tuple of str
         Classes of images that are to be found.
     supervise : bool
+    questions : tuple of Question
+        That images are asked, where they can answer.
     """
 
     encoder: Path | None
@@ -52,6 +62,7 @@ class Request:
     drop: tuple[str, ...] = ()
     anomaly: tuple[str, ...] = ()
     supervise: bool = False
+    questions: tuple[Question, ...] = tuple(Question)
 
 
 def content_of(path: Path) -> Content:
@@ -158,19 +169,22 @@ def _images(request: Request, path: Path, told: Callable[[str], None]) -> tuple[
 
     images, run = read_images(path), load_image_checkpoint(request.encoder)
     sections = []
-    if images.classes:
+    if images.classes and Question.LABELS in request.questions:
         # What is to be found as unusual is no class to be taught.
         left_out = (*request.drop, *request.anomaly)
         labelled = asked.Grouping.parse(request.merge, left_out).apply(images)
         sections.append(
             asked.evaluate_images(run, labelled, path.stem, supervise=request.supervise, told=told)
         )
-    if request.anomaly:
+    if request.anomaly and Question.ANOMALIES in request.questions:
         sections.append(asked.evaluate_pool(run, images, request.anomaly, path.stem, told))
-    if asked.has_redshifts(images):
+    if asked.has_redshifts(images) and Question.REDSHIFTS in request.questions:
         sections.append(asked.evaluate_redshifts(run, images, path.stem, told))
     if not sections:
-        raise SettingsError(f"{path} has neither labels nor redshifts with photometry: nothing to measure by")
+        raise SettingsError(
+            f"{path} has no labels, no redshifts with photometry and no class named by --anomaly that answer "
+            f"{', '.join(request.questions)}: nothing to measure by"
+        )
     return len(images), sections
 
 

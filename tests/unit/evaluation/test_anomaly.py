@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
-from encoder.evaluation.anomaly import EMBEDDING, VOTES, evaluate_anomalies, recall_at, voted
+from encoder.evaluation.anomaly import EMBEDDING, VOTES, ceiling, evaluate_anomalies, recall_at, voted
 
 pytestmark = pytest.mark.train
 
@@ -39,10 +40,10 @@ def test_votes_find_a_direction_the_score_does_not_know(anomaly: np.ndarray) -> 
     score = rng.normal(size=COUNT) + 1.5 * anomaly
     found = voted(features, score, anomaly, 0)
     assert set(found) == set(VOTES)
-    left = RARE / 100
-    assert found[100] <= left
-    asked_and_left = found[30]
-    assert asked_and_left > 0.2
+    assert found[100][0] <= RARE / 100
+    assert found[30][0] > 0.2
+    assert found[10][1] <= found[30][1] <= found[100][1] <= 1
+    assert found[100][1] > 0.7
 
 
 def test_those_voted_on_are_not_counted_again(anomaly: np.ndarray) -> None:
@@ -50,4 +51,13 @@ def test_those_voted_on_are_not_counted_again(anomaly: np.ndarray) -> None:
     few[:20] = True
     score = few.astype(float)
     found = voted(np.random.default_rng(4).normal(size=(COUNT, 4)) + 5 * few[:, None], score, few, 0)
-    assert found[30] == 0, "all twenty had been voted on"
+    assert found[30] == (0, 1), "all twenty had been voted on"
+
+
+def test_the_ceiling_knows_labels_but_not_its_own(anomaly: np.ndarray) -> None:
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(COUNT, 8))
+    chance = average_precision_score(anomaly, ceiling(features, anomaly))
+    features[:, 0] += 4 * anomaly
+    assert average_precision_score(anomaly, ceiling(features, anomaly)) > 0.8
+    assert chance < 0.1
