@@ -20,8 +20,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from encoder.images.foreign import read_images
-from encoder.simulate.pictures import SIDE, PictureDrawing
-from encoder.simulate.populations import GALAXIES
+from encoder.simulate.pictures import PICTURE_CLASSES, SIDE, PictureDrawing
 
 SHEET = Path("docs/images/simulation_pictures.png")
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -67,8 +66,8 @@ def table(real: NDArray[np.uint8], simulated: NDArray[np.uint8]) -> Iterable[str
 
 def draw(pictures: NDArray[np.uint8], label: NDArray[np.int64]) -> None:
     """Draw some pictures of each class."""
-    figure, axes = plt.subplots(len(GALAXIES), ACROSS, figsize=(ACROSS, 1.08 * len(GALAXIES)))
-    for row, name in enumerate(GALAXIES):
+    figure, axes = plt.subplots(len(PICTURE_CLASSES), ACROSS, figsize=(ACROSS, 1.08 * len(PICTURE_CLASSES)))
+    for row, name in enumerate(PICTURE_CLASSES):
         shown = pictures[label == row][:ACROSS]
         for axis, one in zip(axes[row], shown, strict=False):
             axis.imshow(one.transpose(1, 2, 0))

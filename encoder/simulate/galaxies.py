@@ -32,22 +32,40 @@ def share_light(galaxy: Galaxy, share: float, spectral_type: float) -> tuple[Flo
     return part, galaxy.fluxes - part
 
 
-def disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> Parts:
-    """Draw a galaxy of a disk, a bulge or both: arms, a bar and knots where it is resolved."""
+def disk_and_bulge(
+    galaxy: Galaxy,
+    survey: Survey,
+    rng: np.random.Generator,
+    *,
+    arms: bool | None = None,
+    flattening: tuple[float, float] = (0.42, 1.0),
+) -> Parts:
+    """Draw a galaxy of a disk, a bulge or both: arms, a bar and knots where it is resolved.
+
+    Parameters
+    ----------
+    galaxy : Galaxy
+    survey : Survey
+    rng : numpy.random.Generator
+    arms : bool, optional
+        Whether the disk has arms; without them it has no knots either. None: as it happens.
+    flattening : tuple of float
+        Range of the disk's axis ratio.
+    """
     early = galaxy.bulge_fraction > 0.6  # noqa: PLR2004
-    ratio = float(rng.uniform(0.55, 1.0) if early else rng.uniform(0.42, 1.0))
+    ratio = float(rng.uniform(0.55, 1.0) if early else rng.uniform(*flattening))
     orientation = Orientation(ratio, float(rng.uniform(0, np.pi)))
     size = galaxy.half_light_radius
     bulge, disk = share_light(galaxy, galaxy.bulge_fraction, 0.3 * galaxy.spectral_type)
     parts: list[Component] = []
     knots: list[PointSource] = []
     bars: list[galsim.GSObject] = []
-    if not early and size > (0.55 if survey is Survey.LSST else 1.5):
+    if not early and arms is not False and size > (0.55 if survey is Survey.LSST else 1.5):
         knots, disk = _knots(galaxy, disk, orientation, rng)
         if happens(0.3, rng):  # barred share in the optical (Masters et al. 2011)
             bar = Orientation(0.3, orientation.angle + float(rng.uniform(-0.6, 0.6)))
             bars = [0.18 * bar.place(sersic(0.7), 0.35 * size)]
-    profile = orientation.place(_disk_profile(size, survey, rng) if not early else sersic(1.0), size)
+    profile = orientation.place(_disk_profile(size, survey, rng, arms) if not early else sersic(1.0), size)
     whole = galsim.Sum([0.82 * profile, *bars]) if bars else profile
     parts.append(Component(whole, disk, 0.0, 0.0))
     if bulge.any():
@@ -57,9 +75,13 @@ def disk_and_bulge(galaxy: Galaxy, survey: Survey, rng: np.random.Generator) -> 
     return parts, knots, orientation
 
 
-def _disk_profile(size: float, survey: Survey, rng: np.random.Generator) -> galsim.GSObject:
+def _disk_profile(
+    size: float, survey: Survey, rng: np.random.Generator, arms: bool | None
+) -> galsim.GSObject:
     resolved = size > (0.8 if survey is Survey.LSST else 2.2)
-    if not resolved or happens(0.35, rng):
+    if arms is None:
+        arms = resolved and not happens(0.35, rng)
+    if not arms:
         return sersic(1.0)
     return spiral(
         int(rng.choice((2, 2, 2, 3, 4))),

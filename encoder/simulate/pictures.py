@@ -22,10 +22,10 @@ from encoder.simulate.chance import happens
 from encoder.simulate.colours import FloatArray, redden
 from encoder.simulate.components import Component, PointSource
 from encoder.simulate.field import draw_field
-from encoder.simulate.galaxies import galaxy_parts
+from encoder.simulate.galaxies import disk_and_bulge, galaxy_parts
 from encoder.simulate.optics import MOFFAT_BETAS, Psf
 from encoder.simulate.parts import simulate_in_parts
-from encoder.simulate.populations import GALAXIES, Galaxy, draw_galaxy
+from encoder.simulate.populations import Galaxy, draw_galaxy
 
 SHOWN = [BANDS.index(band) for band in "irg"]
 """Bands behind red, green and blue."""
@@ -35,9 +35,24 @@ R_BAND = BANDS.index("r")
 SIDE = 64
 """Pixels: what a field of 36 turned by any angle and shifted reaches."""
 
-SHARES = (0.36, 0.38, 0.16, 0.10)
-"""Of `GALAXIES`: disks, bulges, edge-on disks and mergers. Galaxy Zoo has fewer of the rarer ones; a set to learn from
-has more."""
+PICTURE_CLASSES = ("smooth", "spiral", "edge_on", "merger")
+"""What people see: a disk without arms is as smooth as an elliptical to them, and one that is inclined by less than 80
+degrees still seen from the side."""
+
+SHARES = (0.40, 0.30, 0.18, 0.12)
+"""Of the classes. Galaxy Zoo has fewer of the rarer ones; a set to learn from has more."""
+
+EARLY = 0.55
+"""Of smooth ones, that are bulges; the others are disks without arms."""
+
+FLAT, FLAT_SHARE = (0.2, 0.4), 0.4
+"""Axis ratio of disks seen nearly from the side, and their share of those seen from the side."""
+
+PAIRS = 0.7
+"""Of mergers, that are two whole galaxies; the others are disturbed bodies with two nuclei."""
+
+APART, FAINTER = (0.9, 2.6), 1.2
+"""Distance of a pair in the mean of their half-light radii, and by how many magnitudes one is fainter at most."""
 
 MAGNITUDES, SLOPE = (14.5, 17.77), 0.5
 """SDSS's spectroscopic sample in r (Strauss et al. 2002, AJ 124, 1810); counts in dex a magnitude, somewhat flatter
@@ -98,7 +113,7 @@ class Picture:
     ----------
     image : ndarray of uint8, shape (3, SIDE, SIDE)
     label : str
-        Of `GALAXIES`.
+        Of `PICTURE_CLASSES`.
     redshift : float
     object_id : int
     """
@@ -112,25 +127,79 @@ class Picture:
 def simulate_picture(seed: int, number: int) -> Picture:
     """Simulate one galaxy; the same two numbers give the same picture in any process."""
     rng = np.random.default_rng([seed, number, 3])
-    label = str(rng.choice(GALAXIES, p=SHARES))
+    label = str(rng.choice(PICTURE_CLASSES, p=SHARES))
     fwhm = float(np.clip(rng.lognormal(np.log(SEEING), SEEING_SCATTER), *SEEING_LIMITS))
-    galaxy = _resolved(label, fwhm, rng)
-    scale = _scale(galaxy, fwhm, rng)
+    body = _body(label, fwhm, rng)
+    scale = float(SCALE * body.reach(fwhm) * rng.lognormal(0, SCALE_SCATTER))
     g1, g2 = rng.normal(0, 0.02, 2)
     psf = Psf(fwhm, float(rng.choice(MOFFAT_BETAS)), float(g1), float(g2), scale)
     noise = SKY_NOISE * min(1.0, NATIVE / scale) * rng.lognormal(0, NOISE_SCATTER)
-    light = _light(label, galaxy, psf, rng)
+    light = _light(body, psf, rng)
     light += noise[:, None, None] * rng.normal(size=light.shape)
-    return Picture(stretch(light), label, galaxy.redshift, (seed + 1) * OBJECT_IDS + number)
+    return Picture(stretch(light), label, body.galaxy.redshift, (seed + 1) * OBJECT_IDS + number)
 
 
-def _resolved(label: str, fwhm: float, rng: np.random.Generator) -> Galaxy:
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What stands in the middle: a galaxy or a pair, its parts, and how far apart a pair is in arcsec."""
+
+    galaxy: Galaxy
+    extended: tuple[Component, ...]
+    points: tuple[PointSource, ...]
+    apart: float = 0.0
+
+    def reach(self, fwhm: float) -> float:
+        """Arcsec that hold most of the light."""
+        galaxy = self.galaxy
+        concentration = REACH_DISK + (REACH_BULGE - REACH_DISK) * galaxy.bulge_fraction
+        return float(np.hypot(galaxy.half_light_radius, 0.6 * fwhm) * concentration + 0.45 * self.apart)
+
+
+def _body(label: str, fwhm: float, rng: np.random.Generator) -> _Body:
+    if label == "merger" and happens(PAIRS, rng):
+        return _pair(fwhm, rng)
+    kind = {"smooth": "bulge" if happens(EARLY, rng) else "disk", "spiral": "disk"}.get(label, label)
+    galaxy = _resolved(kind, _magnitude(rng), fwhm, rng)
+    if label in ("smooth", "spiral"):
+        parts = disk_and_bulge(galaxy, Survey.ZTF, rng, arms=label == "spiral")
+    elif label == "edge_on" and happens(FLAT_SHARE, rng):
+        parts = disk_and_bulge(galaxy, Survey.ZTF, rng, arms=False, flattening=FLAT)
+    else:
+        parts = galaxy_parts(label, galaxy, Survey.ZTF, rng)
+    return _Body(galaxy, tuple(parts[0]), tuple(parts[1]), galaxy.separation or 0.0)
+
+
+def _pair(fwhm: float, rng: np.random.Generator) -> _Body:
+    """Draw two galaxies that nearly touch, the brighter one in the middle."""
+    magnitude = _magnitude(rng)
+    one = _resolved(_either(rng), magnitude, fwhm, rng)
+    other = _resolved(_either(rng), magnitude + float(rng.uniform(0, FAINTER)), 0.0, rng)
+    apart = float(rng.uniform(*APART)) * (one.half_light_radius + other.half_light_radius) / 2 + 0.5 * fwhm
+    angle = float(rng.uniform(0, 2 * np.pi))
+    x, y = apart * np.cos(angle), apart * np.sin(angle)
+    extended, points, _ = disk_and_bulge(one, Survey.ZTF, rng)
+    beside, knots, _ = disk_and_bulge(other, Survey.ZTF, rng)
+    return _Body(
+        one,
+        (*extended, *(replace(part, x=part.x + x, y=part.y + y) for part in beside)),
+        (*points, *(replace(knot, x=knot.x + x, y=knot.y + y) for knot in knots)),
+        apart,
+    )
+
+
+def _either(rng: np.random.Generator) -> str:
+    return "bulge" if happens(0.5, rng) else "disk"
+
+
+def _resolved(kind: str, magnitude: float, fwhm: float, rng: np.random.Generator) -> Galaxy:
+    """Draw a galaxy that is larger than the seeing; another magnitude where one is not."""
     while True:
-        galaxy = draw_galaxy(label, _magnitude(rng), R_BAND, rng)
+        galaxy = draw_galaxy(kind, magnitude, R_BAND, rng)
         size = COMPACT * galaxy.half_light_radius
         if size > SHARPEST * fwhm / FWHM_PER_SIGMA:
             apart = None if galaxy.separation is None else COMPACT * galaxy.separation
             return replace(galaxy, half_light_radius=size, separation=apart)
+        magnitude = _magnitude(rng)
 
 
 def _magnitude(rng: np.random.Generator) -> float:
@@ -138,22 +207,14 @@ def _magnitude(rng: np.random.Generator) -> float:
     return float(np.log10(rng.uniform(first, last)) / SLOPE)
 
 
-def _scale(galaxy: Galaxy, fwhm: float, rng: np.random.Generator) -> float:
-    """Arcsec a pixel: the larger the galaxy, the coarser."""
-    concentration = REACH_DISK + (REACH_BULGE - REACH_DISK) * galaxy.bulge_fraction
-    reach = np.hypot(galaxy.half_light_radius, 0.6 * fwhm) * concentration + 0.45 * (galaxy.separation or 0.0)
-    return float(SCALE * reach * rng.lognormal(0, SCALE_SCATTER))
-
-
-def _light(label: str, galaxy: Galaxy, psf: Psf, rng: np.random.Generator) -> FloatArray:
+def _light(body: _Body, psf: Psf, rng: np.random.Generator) -> FloatArray:
     """Noiseless picture (3, SIDE, SIDE) in i, r and g, nanomaggies a native pixel."""
     ebv = float(min(rng.exponential(DUST), 0.3))
-    parts, knots, _ = galaxy_parts(label, galaxy, Survey.ZTF, rng)
     neighbours, stars = draw_field(Survey.ZTF, ebv, CLEAR, rng)
-    own = [replace(part, fluxes=redden(part.fluxes, ebv, Survey.LSST)) for part in parts]
+    own = [replace(part, fluxes=redden(part.fluxes, ebv, Survey.LSST)) for part in body.extended]
     kept = [star for star in stars if happens(STARS_KEPT, rng)]
     x, y = (SIDE - 1) / 2 + rng.uniform(-0.5, 0.5, 2)
-    image = sum(_drawn([*own, *neighbours], [*knots, *kept], psf, (float(x), float(y))), np.zeros(()))
+    image = sum(_drawn([*own, *neighbours], [*body.points, *kept], psf, (float(x), float(y))), np.zeros(()))
     return np.asarray(image / NANOMAGGY * (NATIVE / psf.pixel_scale) ** 2)
 
 
@@ -201,8 +262,8 @@ class PictureDrawing:
             np.stack([one.image for one in pictures]),
             kind=Kind.DISPLAY,
             bands=DISPLAY_BANDS,
-            classes=GALAXIES,
-            label=np.array([GALAXIES.index(one.label) for one in pictures]),
+            classes=PICTURE_CLASSES,
+            label=np.array([PICTURE_CLASSES.index(one.label) for one in pictures]),
             redshift=np.array([one.redshift for one in pictures]),
             object_id=np.array([one.object_id for one in pictures]),
         )

@@ -10,6 +10,7 @@ from encoder import cli
 from encoder.images.archive import Kind, load_images
 from encoder.simulate.pictures import (
     BALANCE,
+    PICTURE_CLASSES,
     SIDE,
     SKY_LEVEL,
     PictureDrawing,
@@ -17,7 +18,6 @@ from encoder.simulate.pictures import (
     simulate_pictures,
     stretch,
 )
-from encoder.simulate.populations import GALAXIES
 
 pytestmark = pytest.mark.train
 
@@ -50,7 +50,7 @@ def test_sky_noise_and_middles_are_as_in_real_pictures(pictures):
     assert red > green > blue
 
 
-def test_an_edge_on_disk_is_thin_and_a_bulge_is_not(pictures):
+def test_an_edge_on_disk_is_thin_and_a_smooth_galaxy_is_not(pictures):
     y, x = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
     inside = np.hypot(x, y) < 12
 
@@ -61,10 +61,12 @@ def test_an_edge_on_disk_is_thin_and_a_bulge_is_not(pictures):
         return np.sqrt(small / large)
 
     ratio = {
-        name: np.median([flattening(one) for one in pictures.images[pictures.label == GALAXIES.index(name)]])
-        for name in ("edge_on", "bulge")
+        name: np.median(
+            [flattening(one) for one in pictures.images[pictures.label == PICTURE_CLASSES.index(name)]]
+        )
+        for name in ("edge_on", "smooth")
     }
-    assert ratio["edge_on"] < 0.7 * ratio["bulge"]
+    assert ratio["edge_on"] < 0.7 * ratio["smooth"]
 
 
 def test_a_stretch_keeps_colours_and_dims_what_is_too_bright():
@@ -89,7 +91,11 @@ def test_the_command_makes_a_labelled_set_the_same_for_any_number_of_processes(t
     simulate_pictures(5, 1, tmp_path / "again.hdf5")
     images, again = load_images(path), load_images(tmp_path / "again.hdf5")
     assert np.array_equal(images.images, again.images)
-    assert (images.kind, images.classes, images.bands) == (Kind.DISPLAY, GALAXIES, ("red", "green", "blue"))
+    assert (images.kind, images.classes, images.bands) == (
+        Kind.DISPLAY,
+        PICTURE_CLASSES,
+        ("red", "green", "blue"),
+    )
     assert images.images.shape == (5, 3, SIDE, SIDE)
     assert (images.label >= 0).all()
     with pytest.raises(SettingsError, match="exists already"):
