@@ -88,7 +88,7 @@ def export(model: AlertModel, provenance: Provenance, path: Path, grid: Grid = C
     """
     model.eval()
     graph = _graph(model, grid)
-    _strip_traces(graph)
+    strip_traces(graph)
     outputs = _agree(model, graph, grid)
     contract = ModelContract(
         name=provenance.name,
@@ -207,7 +207,7 @@ def _graph(model: AlertModel, grid: Grid) -> onnx.ModelProto:
     # Sizes of 1 would be taken for constants: the example has several rows and bands.
     example = tuple(torch.from_numpy(array) for array in _example(grid, repeat=3, bands=2).values())
     dynamic = tuple({0: rows, 1: bands} if name in BAND_AXIS else {0: rows} for name in INPUTS)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             model,
             example,
@@ -222,7 +222,7 @@ def _graph(model: AlertModel, grid: Grid) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the exporter says about packages we do not use and names it will not reuse."""
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = log.level
@@ -237,7 +237,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _strip_traces(graph: onnx.ModelProto) -> None:
+def strip_traces(graph: onnx.ModelProto) -> None:
     """Remove stack traces: they name folders of the machine the file was made on."""
     body = graph.graph
     for entry in (*body.node, *body.input, *body.output, *body.value_info, *body.initializer):
@@ -270,6 +270,11 @@ def _write(graph: onnx.ModelProto, contract: ModelContract, path: Path) -> None:
             f"{len(content)} bytes and {contract.mmac:.1f} MMAC an alert, at most {LARGEST_FILE} and "
             f"{LARGEST_MMAC:g} may ship: lower network.widths or network.blocks"
         )
+    write_atomically(content, path)
+
+
+def write_atomically(content: bytes, path: Path) -> None:
+    """Write a file at once: a reader finds the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content)

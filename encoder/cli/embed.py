@@ -19,7 +19,7 @@ from broker.packet_files import PacketFiles
 from encoder.cli.options import command, console
 from encoder.embedded import BATCH, outcomes
 from encoder.features import Row, alert_row, alert_schema, open_output
-from encoder.served import need_torch, served
+from encoder.served import served
 
 app = command()
 
@@ -63,7 +63,7 @@ class Reading:
 @app.command(
     epilog="Examples: `encoder embed night.tar.gz packets/ --output features.parquet`, "
     "`encoder embed packets/ --output features.npy`, which has its ids in features.ids.csv, "
-    "`encoder embed galaxies.npz --model runs/galaxies/last.pt --output galaxies.parquet`"
+    "`encoder embed galaxies.npz --model galaxies.onnx --output galaxies.parquet`"
 )
 def embed(
     paths: Annotated[
@@ -103,13 +103,12 @@ def _write_alerts(reading: Reading, output: Path) -> None:
 
 
 def _embed_images(paths: list[Path], output: Path, model: Path | None) -> None:
-    if model is None or model.suffix != ".pt":
+    if model is None:
         raise SettingsError(
-            f"{paths[0]} is a set of images; {model or 'the packaged model'} is for alerts: give --model "
-            "runs/galaxies/last.pt, made by `encoder pretrain --data` from such images"
+            f"{paths[0]} is a set of images, and the packaged model is for alerts: give --model runs/galaxies/last.pt, "
+            "made by `encoder pretrain` from such images, or an ONNX file that `encoder export` made of it"
         )
-    need_torch(model)
-    from encoder.images.features import embed_images  # noqa: PLC0415 - needs torch
+    from encoder.images.features import embed_images  # noqa: PLC0415 - needs h5py, which alerts do not
 
     count = embed_images(paths, output, model)
     console.print(f"{count} images in {output}", markup=False)

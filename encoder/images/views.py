@@ -4,7 +4,6 @@ Display pictures are stretched and cut at 255: noise, PSF and dust in physical u
 they get geometric views only.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
@@ -12,25 +11,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from broker.alert import BANDS, Survey
 from broker.cutouts import FWHM_PER_SIGMA
 from broker.geometry import BILINEAR_NOISE
 from encoder.augment import Placement, gaussian_kernel, noise_left
-from encoder.extinction import EXTINCTION
+from encoder.extinction import extinction_of
 from encoder.images.archive import ImageColumns, ImageSet, Kind
 from encoder.images.config import ImageNetworkConfig, ImageViewConfig
 from encoder.images.joined import StoredRows
-
-SDSS_EXTINCTION = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263}
-"""A_band / E(B-V) (Schlafly and Finkbeiner 2011, ApJ 737, 103, table 6, R_V = 3.1), SDSS's filters."""
-
-LSST_EXTINCTION = dict(zip(BANDS, EXTINCTION[Survey.LSST], strict=True))
-
-
-def extinction_of(bands: Sequence[str]) -> Tensor:
-    """A_band / E(B-V) of each band (bands,): LSST's filters where y is among them, SDSS's else; 0 of others."""
-    known = LSST_EXTINCTION if "y" in bands else SDSS_EXTINCTION
-    return torch.tensor([known.get(band, 0.0) for band in bands])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +99,7 @@ def _tensors(images: ImageColumns) -> dict[str, Tensor]:
     noise = torch.from_numpy(images.noise)
     if images.kind is Kind.DISPLAY:
         noise = torch.ones_like(noise)
-    coefficients = extinction_of(images.bands)
+    coefficients = torch.from_numpy(extinction_of(images.bands))
     ebv = torch.nan_to_num(torch.from_numpy(images.ebv))
     return {
         "noise": torch.nan_to_num(noise),
@@ -225,7 +212,7 @@ class ImageViews:
 
     def __init__(self, config: ImageViewConfig, network: ImageNetworkConfig, bands: tuple[str, ...]) -> None:
         self._config, self._network = config, network
-        self._coefficients = extinction_of(bands)
+        self._coefficients = torch.from_numpy(extinction_of(bands))
 
     def __call__(self, images: Images, generator: Generator) -> ImageView:
         """Draw a view of every row."""

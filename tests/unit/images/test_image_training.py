@@ -124,7 +124,7 @@ def test_images_of_another_kind_are_refused(trained):
     save_images(trained / "fluxes.hdf5", fluxes)
     arguments = ["embed", f"{trained}/fluxes.hdf5", "--model", f"{trained}/run/last.pt"]
     with pytest.raises(
-        SettingsError, match="flux images of 3 bands; the checkpoint learned from display images"
+        SettingsError, match="flux images of 3 bands; the encoder learned from display images"
     ):
         CliRunner().invoke(app, [*arguments, "--output", f"{trained}/f.npy"], catch_exceptions=False)
     assert [path.name for path in trained.glob("*f.*")] == []

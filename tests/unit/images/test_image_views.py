@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Generator
 
-from encoder.augment import FWHM_PER_SIGMA, Placement
+from broker.cutouts import FWHM_PER_SIGMA
+from encoder.augment import Placement
+from encoder.extinction import SDSS_EXTINCTION
 from encoder.images.archive import ImageSet, Kind
 from encoder.images.config import ImageNetworkConfig, ImageViewConfig
 from encoder.images.views import (
-    SDSS_EXTINCTION,
     Images,
     ImageViews,
     as_given,
