@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from broker.geometry import BILINEAR_NOISE
 from encoder.export import ExportError, quiet, strip_traces, write_atomically
 from encoder.images.archive import Kind
 from encoder.images.checkpoint import weights_digest
@@ -24,6 +23,7 @@ from encoder.images.served import (
     check_inputs,
 )
 from encoder.images.task import load_image_checkpoint
+from encoder.images.views import noise_of_interpolation
 
 OPSET = 20
 
@@ -45,13 +45,14 @@ class Served(nn.Module):
         self._step = config.field / config.size
         axis = torch.arange(config.size, dtype=torch.float32) - (config.size - 1) / 2
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
-        self.register_buffer("offset", 2 * self._step * grid)
+        self.register_buffer("offset", self._step * grid)
 
     def forward(self, images: Tensor, noise: Tensor, dust: Tensor) -> Tensor:
         """Embed (n, bands, h, w) with noise and dust in magnitudes (n, bands): (n, d) of unit length."""
         one = torch.ones_like(images[0, 0])
         extent = torch.stack([one[0].sum(), one[:, 0].sum()])
-        place = self.offset / (extent - 1)
+        native = (extent - 1) / 2 + self.offset
+        place = 2 * native / (extent - 1) - 1
         rows = torch.ones_like(images[:, 0, 0, 0])[:, None, None, None]
         pixels = functional.grid_sample(images, rows * place, align_corners=True, padding_mode="reflection")
         if self._flux:
@@ -59,7 +60,7 @@ class Served(nn.Module):
             brighter = 10 ** (0.4 * dust)
             present = (noise > 0).to(images.dtype)
             pixels = pixels * (area * brighter * present)[..., None, None]
-            noise = noise * (area * BILINEAR_NOISE) * brighter.clamp(min=1)
+            noise = noise * area * noise_of_interpolation(native[None]) * brighter.clamp(min=1)
         embedding: Tensor = self.encoder(pixels, noise).embedding
         return embedding
 

@@ -12,7 +12,6 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from broker.cutouts import FWHM_PER_SIGMA
-from broker.geometry import BILINEAR_NOISE
 from encoder.augment import Placement, gaussian_kernel, noise_left
 from encoder.extinction import extinction_of
 from encoder.images.archive import ImageColumns, ImageSet, Kind
@@ -161,23 +160,36 @@ def lay_images(
     step = network.field / network.size / placement.magnification
     moved = (offset[None] + placement.shift[:, None, None]) @ placement.turn.transpose(1, 2)[:, None]
     extent = torch.tensor([images.pixels.shape[-1], images.pixels.shape[-2]], dtype=torch.float32)
-    place = 2 * step[:, None, None, None] * moved / (extent - 1)
+    native = (extent - 1) / 2 + step[:, None, None, None] * moved
+    place = 2 * native / (extent - 1) - 1
     pixels = torch.nan_to_num(images.pixels.float())
     layers = pixels if white is None else torch.cat([pixels, white], 1)
     sampled = functional.grid_sample(layers, place, align_corners=True, padding_mode="reflection")
     count = images.pixels.shape[1]
     area = (step * step)[:, None] if network.kind is Kind.FLUX else torch.ones(len(images), 1)
-    noise = images.noise * area * (BILINEAR_NOISE if network.kind is Kind.FLUX else 1.0)
+    left = noise_of_interpolation(native)[:, None]
+    noise = images.noise * area * left if network.kind is Kind.FLUX else images.noise
     present = (images.noise > 0)[..., None, None]
     return ImageView(
         pixels=sampled[:, :count] * area[..., None, None] * present,
         noise=noise,
         psf_fwhm=images.psf_fwhm / step[:, None],
         step=step,
-        grain=sampled[:, count:] / BILINEAR_NOISE if white is not None else torch.zeros_like(sampled),
+        grain=sampled[:, count:] / left[..., None, None] if white is not None else torch.zeros_like(sampled),
         kept=torch.ones_like(noise),
         fading=torch.ones_like(noise),
     )
+
+
+def noise_of_interpolation(native: Tensor) -> Tensor:
+    """Noise (n,) that bilinear interpolation at positions (n, h, w, 2) leaves of independent pixels' noise of 1.
+
+    Two thirds where positions fall anywhere between pixels, 1 where each falls on one, as in an image that is laid
+    pixel by pixel.
+    """
+    part = native - torch.floor(native)
+    kept = (1 - part) ** 2 + part**2
+    return (kept[..., 0] * kept[..., 1]).mean((1, 2)).sqrt()
 
 
 def as_given(images: Images, network: ImageNetworkConfig) -> ImageView:
@@ -239,9 +251,11 @@ class ImageViews:
         growth = torch.where(self._chosen(view.pixels, self._config.blur_probability, generator), growth, 1.0)
         sigma = torch.nan_to_num(view.psf_fwhm / FWHM_PER_SIGMA * torch.sqrt(growth**2 - 1))
         kernel = gaussian_kernel(sigma, view.pixels.shape[-1])
+        # Beyond the edge there is nothing: what a kernel lacks there is made up for, or blurred views had dark borders.
+        weight = kernel @ torch.ones_like(view.pixels) @ kernel
         return replace(
             view,
-            pixels=kernel @ view.pixels @ kernel,
+            pixels=kernel @ view.pixels @ kernel / weight,
             psf_fwhm=view.psf_fwhm * growth,
             kept=view.kept * noise_left(kernel, view.step),
         )

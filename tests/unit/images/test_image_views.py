@@ -168,6 +168,29 @@ def test_pixels_scatter_as_much_as_is_stated(change):
     assert float((scatter / drawn.noise).mean()) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.parametrize(("size", "field"), [(40, 40), (40, 39), (48, 36), (30, 40)])
+def test_images_as_given_scatter_as_much_as_is_stated(size, field):
+    side, count = 64, 200
+    sky = np.random.default_rng(2).normal(size=(count, 3, side, side)).astype(np.float32)
+    images = Images.of(ImageSet.of(sky, kind=Kind.FLUX, bands=BANDS, noise=np.ones((count, 3))))
+    network = ImageNetworkConfig(kind=Kind.FLUX, bands=3, size=size, field=field)
+    angle = torch.tensor(np.pi / 4)
+    turn = torch.tensor([[torch.cos(angle), -torch.sin(angle)], [torch.sin(angle), torch.cos(angle)]])
+    identity = Placement.identity(count)
+    turned = Placement(turn.expand(count, 2, 2), identity.shift, identity.magnification)
+    for laid in (as_given(images, network), lay_images(images, turned, network)):
+        scatter = laid.pixels.square().mean((2, 3)).sqrt()
+        assert float((scatter / laid.noise).mean()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_blur_leaves_a_level_as_it_is_up_to_the_edge():
+    level = np.full((64, 3, 64, 64), 7.0, np.float32)
+    options = {"noise": np.full((64, 3), 1e-3), "psf_fwhm": np.full((64, 3), 4.0)}
+    images = Images.of(ImageSet.of(level, kind=Kind.FLUX, bands=BANDS, **options))
+    drawn = views(blur_probability=1.0, blur_factor=1.6)(images, Generator().manual_seed(4))
+    torch.testing.assert_close(drawn.pixels, torch.full_like(drawn.pixels, 7.0), atol=0.02, rtol=0)
+
+
 def test_blur_adds_in_quadrature():
     images = galaxies(count=64)
     drawn = views(blur_probability=1.0, blur_factor=1.6)(images, Generator().manual_seed(4))
@@ -180,7 +203,7 @@ def test_blur_adds_in_quadrature():
 
 def test_probability_p_means_p():
     drawn = views(noise_probability=0.3)(galaxies(count=4000, side=48), Generator().manual_seed(5))
-    assert float((drawn.noise[:, 0] > 1.0001e-3 * 2 / 3).float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert float((drawn.noise[:, 0] > 1.0001e-3).float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
 def test_a_withheld_band_is_gone_and_one_is_always_left():
