@@ -1,5 +1,6 @@
 """Alerts as pretraining sees them: views of stamps, and the fluxes its side task regresses."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Generator, Tensor
 from broker.alert import BANDS, ROLES, SURVEYS, Survey
 from encoder.augment import Views, as_served
 from encoder.backbone import Encoder
-from encoder.boxes import Boxes, BoxSource, Laid
+from encoder.boxes import Boxes, BoxSource, Laid, digest_of
 from encoder.config import PretrainConfig
 from encoder.heads import asinh_magnitude
 from encoder.moco import Batch, MoCo
@@ -64,8 +65,10 @@ class AlertTask:
         return len(self._boxes)
 
     def digest(self) -> str:
-        """Tell the alerts from others."""
-        return self._boxes.digest()
+        """Tell the alerts, and the labels where something is learned from them, from others."""
+        if self.config.label_weight == 0:
+            return self._boxes.digest()
+        return hashlib.sha256((self._boxes.digest() + digest_of([self._label])).encode()).hexdigest()
 
     def new_moco(self) -> MoCo:
         """Build the network with the weights of the recipe's seed."""
@@ -113,12 +116,12 @@ def load_checkpoint(path: Path) -> Run[PretrainConfig]:
 
 @torch.no_grad()
 def embed(moco: MoCo, boxes: Boxes, size: int, chunk: int = 256) -> tuple[Tensor, Tensor]:
-    """Embeddings (n, d) of alerts as served, before and after they are brought to unit length."""
-    found = []
+    """Embeddings (n, d) of alerts as served, before and after they are brought to unit length; on the CPU."""
+    found, device = [], next(moco.base_encoder.parameters()).device
     for start in range(0, len(boxes), chunk):
         stamps, mask, noise, _, band, _ = as_served(boxes[slice(start, start + chunk)], size).network_inputs()
-        found.append(moco.base_encoder(stamps, mask, noise, band))
-    return torch.cat([one.raw for one in found]), torch.cat([one.embedding for one in found])
+        found.append(moco.base_encoder(*(one.to(device) for one in (stamps, mask, noise, band))))
+    return torch.cat([one.raw.cpu() for one in found]), torch.cat([one.embedding.cpu() for one in found])
 
 
 def spread_of_known(values: Tensor) -> tuple[Tensor, Tensor]:

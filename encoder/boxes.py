@@ -1,6 +1,7 @@
 """Native boxes around alerts and their stamps on the common grid, as torch tensors."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
@@ -57,8 +58,7 @@ class BoxColumns:
 
     def digest(self) -> str:
         """Hex SHA-256 of what tells these alerts, in their order, from others; pixels are left out."""
-        told = (self.centre, self.noise, self.survey, self.band, self.photometry, self.sky_object)
-        return hashlib.sha256(b"".join(one.numpy().tobytes() for one in told)).hexdigest()
+        return digest_of(self.columns(slice(None)).values())
 
     def columns(self, rows: Tensor | slice) -> dict[str, Tensor]:
         """All but the pixels of some rows, by name."""
@@ -214,6 +214,11 @@ def split_by_object(object_id: NDArray[np.str_], share: float, seed: int) -> NDA
     draws = [hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4] for name in names]
     chosen = np.array([int.from_bytes(draw, "big") < share * DRAWS for draw in draws], dtype=bool)
     return np.asarray(chosen[inverse])
+
+
+def digest_of(told: Iterable[Tensor]) -> str:
+    """Hex SHA-256 of tensors in their order: what tells a training set from others."""
+    return hashlib.sha256(b"".join(one.numpy().tobytes() for one in told)).hexdigest()
 
 
 def _float(values: NDArray[np.floating[Any]]) -> Tensor:

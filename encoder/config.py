@@ -24,10 +24,26 @@ class Shape(Frozen):
     embedding_size : int
     hidden : int
         Width of the hidden layer of whatever stands on the embedding.
+    widths : tuple of int
+        Channels of each stage; every stage after the first halves the side.
+    blocks : int
+        Residual blocks a stage.
+    groups : int
+        Groups of each normalisation.
     """
 
     embedding_size: int = Field(default=64, ge=2)
     hidden: int = Field(default=128, ge=4)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(32, 64, 128), min_length=1)
+    blocks: int = Field(default=2, ge=1)
+    groups: int = Field(default=8, ge=1)
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Self:
+        uneven = [width for width in self.widths if width % self.groups]
+        if uneven:
+            raise ValueError(f"widths {uneven} are not multiples of groups = {self.groups}")
+        return self
 
 
 class NetworkConfig(Shape):
@@ -37,12 +53,6 @@ class NetworkConfig(Shape):
     ----------
     size : int
         Side of the grid in pixels.
-    widths : tuple of int
-        Channels of each stage; every stage after the first halves the side.
-    blocks : int
-        Residual blocks a stage.
-    groups : int
-        Groups of each normalisation.
     z_max : float
     z_bins : int
     prototypes : int
@@ -52,20 +62,10 @@ class NetworkConfig(Shape):
     """
 
     size: int = Field(default=COMMON_GRID.size, ge=8)
-    widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
-    blocks: int = Field(default=2, ge=1)
-    groups: int = Field(default=8, ge=1)
     z_max: float = Field(default=2.0, gt=0)
     z_bins: int = Field(default=100, ge=2)
     prototypes: int = Field(default=256, ge=2)
     quantiles: int = Field(default=101, ge=3)
-
-    @model_validator(mode="after")
-    def _groups_divide(self) -> Self:
-        uneven = [width for width in self.widths if width % self.groups]
-        if uneven:
-            raise ValueError(f"widths {uneven} are not multiples of groups = {self.groups}")
-        return self
 
 
 class ViewConfig(Frozen):

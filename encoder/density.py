@@ -208,7 +208,7 @@ class Density:
         self._share = self._believed(alone, joined, truth) if self._joined else 0.0
         mixed = (1 - self._share) * alone + self._share * joined
         for seeing, said in ((False, alone), (True, mixed)):
-            self._levels[seeing] = _levels(transform(said, self.edges, truth))
+            self._levels[seeing] = levels_of(transform(said, self.edges, truth))
 
     def pdf(self, inputs: Inputs) -> Floats:
         """Probability (n, bins) of each bin, calibrated; with inputs that have an embedding, and without."""
@@ -217,10 +217,7 @@ class Density:
         if seeing:
             joined = self._probability(self._joined, inputs)
             probability = (1 - self._share) * probability + self._share * joined
-        cdf = np.concatenate([np.zeros((len(probability), 1)), np.cumsum(probability, axis=1)], axis=1)
-        levels = self._levels[seeing]
-        mapped = np.interp(cdf.clip(0, 1), np.linspace(0, 1, len(levels)), levels)
-        return np.diff(mapped / mapped[:, -1:], axis=1)
+        return recalibrated(probability, self._levels[seeing])
 
     @torch.no_grad()
     def _probability(self, members: list[Member], inputs: Inputs) -> Floats:
@@ -302,7 +299,14 @@ def transform(probability: Floats, edges: Floats, redshift: Floats) -> Floats:
     return np.array([np.interp(z, edges, row) for z, row in zip(redshift, cdf, strict=True)])
 
 
-def _levels(transforms: Floats) -> Floats:
+def recalibrated(probability: Floats, levels: Floats) -> Floats:
+    """Map the CDF of each row (n, bins) by `levels_of` rows that were not trained on."""
+    cdf = np.concatenate([np.zeros((len(probability), 1)), np.cumsum(probability, axis=1)], axis=1)
+    mapped = np.interp(cdf.clip(0, 1), np.linspace(0, 1, len(levels)), levels)
+    return np.diff(mapped / mapped[:, -1:], axis=1)
+
+
+def levels_of(transforms: Floats) -> Floats:
     """Distribution of probability integral transforms at even steps, by which later ones are made even."""
     # Smoothed, as few rows would else make steps of their own: quantiles at as many levels as rows bear.
     count = int(np.clip(len(transforms) // 40, 2, 20))

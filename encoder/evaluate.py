@@ -1,6 +1,7 @@
 """Metrics of the heads, each with a bootstrap interval over objects."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Measured(BaseModel):
 
 
 def measure(
-    metric: Callable[[Ints], float], objects: Sequence[object] | NDArray[np.str_], seed: int, resamples: int
+    metric: Callable[[Ints], float], objects: Sequence[object] | NDArray[Any], seed: int, resamples: int
 ) -> Measured:
     """Measure on all rows, and on resampled objects for the interval.
 

@@ -1,6 +1,7 @@
 """Heads on a frozen encoder, fitted on views of labelled alerts and calibrated on other objects."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from broker.alert import SURVEYS
+from broker.errors import SettingsError
 from encoder.anomaly import ARTEFACT
 from encoder.augment import Views, as_served
 from encoder.boxes import Boxes, Laid, split_by_object
@@ -321,6 +323,11 @@ def _fit(
             found = _loss(head, *validation)
             if found < best:
                 best, kept = found, copy.deepcopy(head.state_dict())
+    if math.isinf(best):
+        raise SettingsError(
+            f"a head's loss on {len(validation[1])} validation alerts is {found}, wanted a finite one: label more, or "
+            "lower learning_rate"
+        )
     head.load_state_dict(kept)
     calibrate(head, *validation)
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from operator import lt
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -28,6 +29,9 @@ MODEL = "model.pt"
 METRICS = "metrics.json"
 
 NAME, VERSION = "nightjar", "2"
+
+FEWEST = 5
+"""Alerts a head needs in each part: without any it stays as it was drawn, and a few tell no epoch from another."""
 
 RANGE_PERCENTILES = (1, 99)
 """Between which the magnitudes of the training set count as its range: the extremes are single objects."""
@@ -67,7 +71,7 @@ def fit(run: Run[PretrainConfig], alerts: Labelled, classes: tuple[str, ...], co
     Raises
     ------
     SettingsError
-        If no alert has a label, or none a redshift.
+        If no alert has a label, or none a redshift, or too few of a part do.
     """
     if not bool((alerts.label >= 0).any()) or not bool(torch.isfinite(alerts.redshift).any()):
         raise SettingsError(
@@ -75,6 +79,7 @@ def fit(run: Run[PretrainConfig], alerts: Labelled, classes: tuple[str, ...], co
             "alerts that have them"
         )
     parts = split(alerts, run.config, config)
+    check_counts(parts, run.config.network, classes)
     model = _model(run.config.network, run.moco.base_encoder, classes, config)
     seen = look(model, parts, run.config, config)
     fit_heads(model, seen, config)
@@ -90,6 +95,54 @@ def fit(run: Run[PretrainConfig], alerts: Labelled, classes: tuple[str, ...], co
         curve=run.history[-1] if run.history else {},
     )
     return Fitted(model, _provenance(run, parts, classes), report)
+
+
+def check_counts(parts: Parts, network: NetworkConfig, classes: tuple[str, ...]) -> None:
+    """Check that every part has alerts for each head, before any is fitted.
+
+    Raises
+    ------
+    SettingsError
+        Says which head has how many, and how many it wants.
+    """
+    counted = [_counts(alerts, classes) for alerts in (parts.train, parts.validation, parts.held_out)]
+    for (head, which), wanted in _wanted(network).items():
+        found = tuple(counts[head, which] for counts in counted)
+        if any(map(lt, found, wanted)):
+            raise SettingsError(
+                f"the {head} head has {_told(found)} {which}; wanted {_told(wanted)} or more: simulate or label more"
+            )
+
+
+def _counts(alerts: Labelled, classes: tuple[str, ...]) -> dict[tuple[str, str], int]:
+    """How many alerts each head can use, by the head and what it asks of them."""
+    survey, known = alerts.boxes.survey, torch.isfinite(alerts.redshift)
+    usual = alerts.label != (classes.index(ARTEFACT) if ARTEFACT in classes else len(classes))
+    counts = {
+        ("morphology", "with a label"): int((alerts.label >= 0).sum()),
+        ("redshift", "with a redshift"): int(known.sum()),
+    }
+    for index, one in enumerate(SURVEYS):
+        counts["redshift", f"of {one.value} with a redshift"] = int((known & (survey == index)).sum())
+        counts["anomaly", f"of {one.value} but {ARTEFACT}"] = int((usual & (survey == index)).sum())
+    return counts
+
+
+def _wanted(network: NetworkConfig) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """How many of `_counts` are wanted to train, to validate and held out."""
+    wanted = {
+        ("morphology", "with a label"): (FEWEST, FEWEST, FEWEST),
+        ("redshift", "with a redshift"): (FEWEST, FEWEST, FEWEST),
+    }
+    for index, one in enumerate(SURVEYS):
+        prototypes = len(range(index, network.prototypes, len(SURVEYS)))
+        wanted["redshift", f"of {one.value} with a redshift"] = (0, 0, 1)  # each survey is measured apart
+        wanted["anomaly", f"of {one.value} but {ARTEFACT}"] = (prototypes, 1, 1)
+    return wanted
+
+
+def _told(counts: tuple[int, ...]) -> str:
+    return "{} alerts to train, {} to validate and {} held out".format(*counts)
 
 
 def _model(

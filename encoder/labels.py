@@ -28,7 +28,7 @@ def read_labels(path: Path, id_column: str = "alert_id", label_column: str = "la
                     "name others"
                 )
             return _labels(path, rows, id_column, label_column)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} cannot be read as CSV in UTF-8 ({error})") from error
 
 
@@ -38,7 +38,7 @@ def _labels(path: Path, rows: "csv.DictReader[str]", id_column: str, label_colum
         label = (row[label_column] or "").strip()
         if not label:
             continue
-        alert_id = _whole(f"{path} line {rows.line_num}", row[id_column] or "")
+        alert_id = whole_id(f"{path} line {rows.line_num}", row[id_column] or "")
         if labels.setdefault(alert_id, label) != label:
             raise SettingsError(
                 f"{path} line {rows.line_num}: alert {alert_id} is {label!r} here and {labels[alert_id]!r} above: "
@@ -47,7 +47,14 @@ def _labels(path: Path, rows: "csv.DictReader[str]", id_column: str, label_colum
     return labels
 
 
-def _whole(where: str, text: str) -> int:
+def whole_id(where: str, text: str) -> int:
+    """Read an alert's id.
+
+    Raises
+    ------
+    SettingsError
+        It is no whole number of 64 bits; begins with ``where``.
+    """
     digits = text.strip().strip("'\"")
     if digits.isascii() and digits.isdigit() and int(digits) < INT64:
         return int(digits)

@@ -244,13 +244,21 @@ def _check_sizes(config: Recipe, rows: int, objects: int) -> None:
     if rows < config.batch_size:
         raise TrainError(
             f"{rows} rows make no batch of {config.batch_size}: simulate or ingest more, or give a --config with a "
-            f'smaller one: {{"batch_size": {max(2, rows // 4)}, "queue": {max(1, objects // 4)}}}'
+            f"smaller one: {json.dumps(_smaller(config, rows, objects))}"
         )
     if config.queue > objects // 4:
         raise TrainError(
             f"a queue of {config.queue} is more than a quarter of {objects} objects, which would meet "
             f'themselves in it: simulate more, or give a --config with {{"queue": {objects // 4}}} or less'
         )
+
+
+def _smaller(config: Recipe, rows: int, objects: int) -> dict[str, int]:
+    """Fields of a recipe that a small set can be trained with: pieces divide the batch."""
+    most = max(2, rows // 4)
+    pieces = min(config.pieces, most)
+    smaller = {"batch_size": most - most % pieces, "queue": max(1, objects // 4)}
+    return smaller if pieces == config.pieces else smaller | {"pieces": pieces}
 
 
 def _optimizer(config: Recipe, moco: MoCo) -> torch.optim.Optimizer:

@@ -9,6 +9,7 @@ import typer
 from broker.errors import SettingsError
 from broker.inference import Head, Model
 from encoder.cli.options import Cluster, Servers, Topic, command, console
+from encoder.outputs import check_output, whole_text
 from encoder.sources import embed_source
 
 app = command()
@@ -31,12 +32,13 @@ def apply_head(
     """Write what a head says of every alert of an archive."""
     if bool(paths) == bool(topic):
         raise SettingsError("give files, or --topic, and not both")
+    check_output(output)
     encoder = Model.load(model)
     fitted = Head.load(head, encoder.contract)
     embedded = embed_source(paths or [], topic, bootstrap_servers, config, encoder)
     values, contract = fitted(embedded.embedding), fitted.contract
     classes = contract.kind == "classification"
-    with output.open("w", newline="", encoding="utf-8") as file:
+    with whole_text(output) as file:
         table = csv.writer(file)
         table.writerow(
             ["alert_id", "object_id", "prediction", *(f"p_{c}" for c in contract.labels if classes)]

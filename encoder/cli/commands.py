@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from broker.errors import ConfigurationError, SettingsError
+from broker.errors import ConfigurationError, NightjarError, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,15 @@ def encoder() -> None:
     """Simulate alerts, learn from them without labels, fit heads, export one ONNX file."""
 
 
+FAILED, REFUSED = 1, 2
+"""Exit codes: an error of ours; what was given cannot work."""
+
+
 def main() -> None:
-    """Run the program: exit 2 with one line where what was given cannot work."""
+    """Run the program: our errors end it with one line and an exit code, others with their traceback."""
     try:
         app()
-    except ConfigurationError as error:
-        Console(stderr=True).print(f"encoder: {error}", style="red", highlight=False, markup=False)
-        raise SystemExit(2) from error
+    except NightjarError as error:
+        line = " ".join(str(error).split())
+        Console(stderr=True).print(f"encoder: {line}", style="red", highlight=False, markup=False)
+        raise SystemExit(REFUSED if isinstance(error, ConfigurationError) else FAILED) from error

@@ -16,6 +16,7 @@ from encoder.head_file import write_head
 from encoder.head_fit import DEFINITION, METRIC, Kind, Weighting, fit, kind_of, measure, truth_of
 from encoder.head_report import calibration, draw, learning_curve, recalls
 from encoder.labels import EXAMPLE, FEWEST, MOST, read_labels
+from encoder.outputs import check_output
 from encoder.sources import embed_source
 
 app = command()
@@ -62,6 +63,7 @@ def fit_head(
         raise SettingsError(f"--weighting {weighting}: wanted balanced or none")
     if kind not in (None, "classification", "regression"):
         raise SettingsError(f"--kind {kind}: wanted classification or regression")
+    check_output(output)
     encoder = Model.load(model)
     found = read_labels(labels, id_column, label_column)
     with console.status("embedding"):

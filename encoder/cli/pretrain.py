@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -116,6 +118,7 @@ def _on_alerts(
     refuse_anomalies(columns.classes, data)
     seen = torch.from_numpy(~held_out_objects(recipe, columns.object_id))
     labels = torch.from_numpy(columns.label)[seen]
+    _check_labels(recipe, labels.numpy(), data)
     out.print(f"{len(labels)} of {len(columns)} alerts; the others are held out")
     return pretrain_alerts(
         recipe, boxes.take(seen), labels, output, max_minutes=max_minutes, console=out, world=world
@@ -140,8 +143,22 @@ def _on_images(
     learned: StoredRows = seen
     if beside is not None:
         learned = join(_open(beside), seen)
-        out.print(f"{len(learned) - len(seen)} images beside them, whose labels are those of the recipe")
+        used = (
+            "whose labels are learned too"
+            if recipe.label_weight
+            else "labels of none are used (label_weight is 0)"
+        )
+        out.print(f"{len(learned) - len(seen)} images beside them, {used}")
+    _check_labels(recipe, learned.label, data if beside is None else beside)
     return pretrain_images(recipe, learned, output, max_minutes=max_minutes, console=out, world=world)
+
+
+def _check_labels(recipe: Recipe, label: NDArray[np.int64], where: Path) -> None:
+    if recipe.label_weight > 0 and not (label >= 0).any():
+        raise SettingsError(
+            f"the recipe gives labels a weight of {recipe.label_weight:g}, and none of {where} has one: set "
+            "label_weight to 0, or give labelled data"
+        )
 
 
 def _open(path: Path) -> StoredImageSet:

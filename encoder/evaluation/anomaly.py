@@ -32,6 +32,7 @@ FIRST = 100
 """How many of those not voted on yet are judged after the votes."""
 
 RESAMPLES = 200
+NORMAL = 1.96
 SEEDS = 3
 ENOUGH = 20_000
 FACTOR, RECALL, PRECISION = 1.5, 0.9, 0.9
@@ -109,7 +110,8 @@ def voted(features: Floats, score: Floats, anomaly: Bools, seed: int) -> dict[in
     for votes in range(ROUND, VOTES[-1] + 1, ROUND):
         asked[_first(order, asked, ROUND)] = True
         layer = _one_layer(x, anomaly, asked, rng)
-        order = np.argsort(-layer, kind="stable")
+        # Who has seen no anomaly yet, or nothing else, goes on down the list.
+        order = np.argsort(-(score if layer is None else layer), kind="stable")
         if votes in VOTES:
             shown = anomaly[_first(order, asked, FIRST)]
             found[votes] = float(shown.mean()), float((anomaly[asked].sum() + shown.sum()) / anomaly.sum())
@@ -136,13 +138,13 @@ def _first(order: Ints, asked: Bools, count: int) -> Ints:
     return order[~asked[order]][:count]
 
 
-def _one_layer(x: Floats, anomaly: Bools, asked: Bools, rng: np.random.Generator) -> Floats:
+def _one_layer(x: Floats, anomaly: Bools, asked: Bools, rng: np.random.Generator) -> Floats | None:
     """Score by a logistic layer on the votes; rows nobody saw stand for usual ones, as nearly all are."""
     unseen = rng.choice(np.flatnonzero(~asked), min(10 * VOTES[-1], int((~asked).sum())), replace=False)
     rows = np.concatenate([np.flatnonzero(asked), unseen])
     truth = anomaly[rows] & asked[rows]
     if truth.all() or not truth.any():
-        return np.where(asked, -np.inf, np.linalg.norm(x, axis=1))
+        return None
     weight = np.where(asked[rows], 1.0, asked.sum() / len(unseen))
     layer = LogisticRegression(C=0.01, class_weight="balanced", max_iter=500)
     return np.asarray(layer.fit(x[rows], truth, sample_weight=weight).decision_function(x))
@@ -154,7 +156,9 @@ def evaluate_anomalies(
     anomaly: Bools,
     what: str,
     told: Callable[[str], None],
+    *,
     left: Unexplained | None = None,
+    objects: Ints | None = None,
 ) -> Section:
     """Compare the embedding, and what light leaves unexplained, with detectors on pixels, in one pool.
 
@@ -170,7 +174,11 @@ def evaluate_anomalies(
         Told of each step.
     left : Unexplained, optional
         Where the images are fluxes; the targets are then asked of it, and of the embedding otherwise.
+    objects : Ints, shape (n,), optional
+        Which object each row shows.
     """
+    if objects is None:
+        objects = np.arange(len(anomaly))
     told("detectors")
     mine = EMBEDDING if left is None else UNEXPLAINED
     features = {EMBEDDING: standard(embedding), PIXELS: standard(pixels)}
@@ -181,13 +189,15 @@ def evaluate_anomalies(
         scores = {UNEXPLAINED: left.score, **scores}
     table = {
         name: {
-            "recall_at_1_percent": _measured(recall_at, s, anomaly),
-            "auprc": _measured(_average_precision, s, anomaly),
+            "recall_at_1_percent": _measured(recall_at, s, anomaly, objects),
+            "auprc": _measured(_average_precision, s, anomaly, objects),
         }
         for name, s in scores.items()
     }
     told("a layer that knows every label")
-    known = {CEILING: {"precision_100": _measured(_precision, ceiling(features[mine], anomaly), anomaly)}}
+    known = {
+        CEILING: {"precision_100": _measured(_precision, ceiling(features[mine], anomaly), anomaly, objects)}
+    }
     told("votes")
     after = _after_votes(features, {**scores, PIXELS: scores[FOREST]}, anomaly)
     return Section(
@@ -209,8 +219,8 @@ def _after_votes(
     }
     return {
         f"{name}, after {count} votes": {
-            "precision_100": _over_seeds([one[count][0] for one in runs]),
-            "found": _over_seeds([one[count][1] for one in runs]),
+            "precision_100": _share([one[count][0] for one in runs], FIRST),
+            "found": _share([one[count][1] for one in runs], int(anomaly.sum())),
         }
         for name, runs in votes.items()
         for count in VOTES
@@ -228,7 +238,8 @@ def _method(anomaly: Bools, fluxes: bool) -> str:
         f"Embedding: mean distance to the {NEIGHBOURS} nearest of the pool, whitened. {residuals if fluxes else ''}"
         f"Isolation forest of {TREES} trees and LOF with {LOF_NEIGHBOURS} neighbours on principal components of the "
         f"pixels. Votes: {ROUND} at a time, the highest first, then one logistic layer. {CEILING.capitalize()}: "
-        f"{FOLDS} folds of the pool. Brackets: 95 % bootstrap over objects; for votes the range of {SEEDS} seeds."
+        f"{FOLDS} folds of the pool. Brackets: 95 % bootstrap over objects; of votes, whose "
+        f"{SEEDS} seeds hardly differ, Wilson's interval of so many draws."
     )
 
 
@@ -236,12 +247,21 @@ def _average_precision(score: Floats, anomaly: Bools) -> float:
     return float(average_precision_score(anomaly, score)) if anomaly.any() else float("nan")
 
 
-def _measured(metric: Callable[[Floats, Bools], float], score: Floats, anomaly: Bools) -> Measured:
-    return measure(lambda rows: metric(score[rows], anomaly[rows]), range(len(score)), 0, RESAMPLES)
+def _measured(
+    metric: Callable[[Floats, Bools], float], score: Floats, anomaly: Bools, objects: Ints
+) -> Measured:
+    return measure(lambda rows: metric(score[rows], anomaly[rows]), objects, 0, RESAMPLES)
 
 
-def _over_seeds(values: list[float]) -> Measured:
-    return Measured(value=float(np.mean(values)), low=min(values), high=max(values), n=FIRST)
+def _share(values: list[float], of: int) -> Measured:
+    """Mean of shares over seeds, and the interval that so many draws leave (Wilson 1927, JASA 22, 209)."""
+    share = float(np.mean(values))
+    middle, width = (
+        share + NORMAL**2 / 2 / of,
+        NORMAL * np.sqrt((share * (1 - share) + NORMAL**2 / 4 / of) / of),
+    )
+    low, high = ((middle + sign * width) / (1 + NORMAL**2 / of) for sign in (-1, 1))
+    return Measured(value=share, low=max(0.0, float(low)), high=min(1.0, float(high)), n=of)
 
 
 def _targets(

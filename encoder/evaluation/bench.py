@@ -19,13 +19,14 @@ from encoder.images.classifier import (
     predict,
     train_classifier,
 )
-from encoder.images.config import ImagePretrainConfig
+from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
 from encoder.images.network import ImageEncoder
 from encoder.images.task import new_moco
 from encoder.images.views import Images, as_given
 from encoder.moco import MoCo
 from encoder.train import Run
 
+CHUNK = 512
 TUNED, SUPERVISED = "fine-tuned from the pretrained net", "supervised from scratch"
 
 RATES = (3e-4, 1e-3, 3e-3)
@@ -72,7 +73,8 @@ class Bench:
     def __init__(self, run: Run[ImagePretrainConfig], images: ImageSet) -> None:
         self._config, self._network = run.config, run.config.network
         check(run, images)
-        self._images, self._label = Images.of(images), torch.from_numpy(images.label)
+        self._set, self._images = images, Images.of(images)
+        self._label = torch.from_numpy(images.label)
         self._classes = len(images.classes)
         self._views = gentle_views(self._network, images.bands)
         self.pretrained = encoder_of(run.moco)
@@ -87,8 +89,8 @@ class Bench:
         return features(encoder, self._images, self._network)
 
     def pixels(self) -> NDArray[np.float32]:
-        """Every image as the network is given it."""
-        return np.asarray(as_given(self._images, self._network).pixels.numpy())
+        """Every image as the network's first layer sees it."""
+        return scaled_pixels(self._set, self._network)
 
     def trained(self, encoder: ImageEncoder, config: ClassifierConfig) -> Guess:
         """Train the whole network on the labels drawn; probabilities of the test rows."""
@@ -128,6 +130,16 @@ class Bench:
             seed=seed,
         )
         return predict(model, self._images[wanted], self._network)
+
+
+@torch.no_grad()
+def scaled_pixels(images: ImageSet, network: ImageNetworkConfig) -> NDArray[np.float32]:
+    """Pixels (n, bands, size, size) as a network's first layer sees them: what baselines on pixels are given too."""
+    encoder, found = ImageEncoder(network), []
+    for start in range(0, len(images), CHUNK):
+        laid = as_given(Images.of(images.take(slice(start, start + CHUNK))), network)
+        found.append(encoder.scaled(laid.pixels, laid.noise)[:, : network.bands])
+    return np.asarray(torch.cat(found).numpy())
 
 
 def networks(bench: "Bench", told: Callable[[str], None]) -> tuple[dict[str, Guess], tuple[str, ...]]:

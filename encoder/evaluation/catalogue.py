@@ -8,7 +8,7 @@ import numpy as np
 
 from broker.alert import BANDS
 from broker.errors import SettingsError
-from encoder.evaluate import Floats
+from encoder.evaluate import Floats, Ints
 
 GROUP = "photometry"
 MAGNITUDE, ERROR, REDSHIFT = "mag_{}_lsst", "mag_err_{}_lsst", "redshift"
@@ -26,11 +26,21 @@ class Catalogue:
     magnitude, error : Floats, shape (n, 6)
         AB, in the order of `broker.alert.BANDS`; NaN where not detected.
     redshift : Floats, shape (n,)
+    object_id : ndarray of int64, shape (n,)
+        Rows of one galaxy share a number.
     """
 
     magnitude: Floats
     error: Floats
     redshift: Floats
+    object_id: Ints
+
+    @classmethod
+    def of(
+        cls, magnitude: Floats, error: Floats, redshift: Floats, object_id: Ints | None = None
+    ) -> "Catalogue":
+        """Take arrays; without ids every row is a galaxy of its own."""
+        return cls(magnitude, error, redshift, np.arange(len(redshift)) if object_id is None else object_id)
 
     def __len__(self) -> int:
         return len(self.redshift)
@@ -67,7 +77,7 @@ def read_catalogue(path: Path) -> Catalogue:
     known = np.isfinite(redshift) & (redshift > 0)
     if not known.any():
         raise SettingsError(f"{path}: none of {len(redshift)} rows has a redshift above 0")
-    return Catalogue(magnitude[known], error[known], redshift[known])
+    return Catalogue.of(magnitude[known], error[known], redshift[known])
 
 
 def _group(file: h5py.File) -> h5py.Group:

@@ -92,7 +92,7 @@ def examine(
     str
         Name of the model.
     str
-        Digest of its weights; of the file, for a checkpoint.
+        Digest of its weights, where alerts were embedded; of the file else.
     tuple of Source
     tuple of Section
     """
@@ -104,7 +104,7 @@ def examine(
     with TemporaryDirectory() as folder:
         name, digest = _identity(request)
         if paths := by_content.get(Content.ALERTS):
-            rows, section, digest = _alerts(request, paths, Path(folder), digest, told)
+            rows, section, digest = _alerts(request, paths, Path(folder), told)
             sources += _sources(paths, Content.ALERTS, rows)
             sections.append(section)
     for path in by_content.get(Content.IMAGES, ()):
@@ -137,7 +137,7 @@ def _sources(paths: Sequence[Path], content: Content, rows: int) -> list[Source]
 
 
 def _alerts(
-    request: Request, paths: list[Path], folder: Path, digest: str, told: Callable[[str], None]
+    request: Request, paths: list[Path], folder: Path, told: Callable[[str], None]
 ) -> tuple[int, Section, str]:
     if request.labels is None:
         raise SettingsError(
@@ -153,7 +153,7 @@ def _alerts(
         if isinstance(outcome, Enriched)
     ]
     told("probes")
-    return len(found), evaluate_alerts(found, known), digest or model.contract.weights_digest
+    return len(found), evaluate_alerts(found, known), model.contract.weights_digest
 
 
 def _images(request: Request, path: Path, told: Callable[[str], None]) -> tuple[int, list[Section]]:

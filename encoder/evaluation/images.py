@@ -10,17 +10,27 @@ import torch
 from broker.errors import SettingsError
 from encoder.evaluation import efficiency
 from encoder.evaluation.anomaly import evaluate_anomalies
-from encoder.evaluation.bench import SUPERVISED, TUNED, Bench, check, encoder_of, networks, remembered
+from encoder.evaluation.bench import (
+    SUPERVISED,
+    TUNED,
+    Bench,
+    check,
+    encoder_of,
+    networks,
+    remembered,
+    scaled_pixels,
+)
 from encoder.evaluation.catalogue import Catalogue
-from encoder.evaluation.efficiency import PAIR, TO, Fit
+from encoder.evaluation.efficiency import PAIR, TO, Fit, of_labels
 from encoder.evaluation.photoz import evaluate_catalogue
 from encoder.evaluation.result import Section
 from encoder.evaluation.unexplained import unexplained
+from encoder.extinction import extinction_of
 from encoder.heads import AB_ZERO_POINT
 from encoder.images.archive import ImageSet, Kind
 from encoder.images.config import ImagePretrainConfig
 from encoder.images.task import represent
-from encoder.images.views import Images, as_given
+from encoder.images.views import Images
 from encoder.train import Run
 
 PROBE, RANDOM, PIXELS = "probe of the pretrained net", "probe of a random net", "PCA of pixels"
@@ -139,6 +149,7 @@ def evaluate_images(
     else:
         remarks = ("Supervision was not measured: give --supervise, which takes about an hour on two cores.",)
     found = efficiency.run(methods, split, wanted, told)
+    remarks += of_labels(run.config)
     section = efficiency.section(found, split, what, pretrained, SUPERVISED if supervise else None)
     return section.model_copy(update={"remarks": section.remarks + remarks})
 
@@ -167,12 +178,19 @@ def evaluate_pool(
     check(run, images)
     told("embedding")
     seen = represent(encoder_of(run.moco), Images.of(images), run.config.network)
-    shown = np.asarray(as_given(Images.of(images), run.config.network).pixels.numpy())
-    components = efficiency.pixels(shown, np.arange(len(images)))
+    components = efficiency.pixels(scaled_pixels(images, run.config.network), np.arange(len(images)))
     embedding = np.asarray(seen.raw.double().numpy())
     title = f"{', '.join(names)} in {what}"
     left = unexplained(Images.of(images), run.config.network) if images.kind is Kind.FLUX else None
-    return evaluate_anomalies(embedding, np.asarray(components, np.float64), anomaly, title, told, left)
+    return evaluate_anomalies(
+        embedding,
+        np.asarray(components, np.float64),
+        anomaly,
+        title,
+        told,
+        left=left,
+        objects=images.object_id,
+    )
 
 
 def has_redshifts(images: ImageSet) -> bool:
@@ -189,11 +207,14 @@ def evaluate_redshifts(
     known = images.take(np.isfinite(images.redshift) & np.isfinite(images.photometry).any(axis=1))
     told("embedding")
     seen = represent(encoder_of(run.moco), Images.of(known), run.config.network)
-    flux, error = known.photometry.astype(np.float64), known.photometry_error.astype(np.float64)
+    # The embedding is of an image without our Galaxy's dust: the photometry of every method is freed of it too.
+    dust = np.nan_to_num(known.ebv.astype(np.float64))[:, None] * extinction_of(known.bands)
+    fading = 10 ** (0.4 * dust)
+    flux, error = known.photometry * fading, known.photometry_error * fading
     bright = np.isfinite(flux) & np.isfinite(error) & (flux > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         magnitude = np.where(bright, AB_ZERO_POINT - 2.5 * np.log10(flux), np.nan)
         scatter = np.where(bright, POGSON * error / flux, np.nan)
-    catalogue = Catalogue(magnitude, scatter, known.redshift.astype(np.float64))
+    catalogue = Catalogue.of(magnitude, scatter, known.redshift.astype(np.float64), known.object_id)
     embedding = np.asarray(torch.cat([seen.raw, seen.context], 1).double().numpy())
     return evaluate_catalogue(catalogue, what, told, embedding=embedding)

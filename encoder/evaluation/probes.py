@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from broker.errors import SettingsError
 from encoder.evaluate import DEFINITIONS, Floats, Measured, auc, measure, scaled_errors, sigma_mad
 from encoder.evaluation.result import Section, Target
+from encoder.labels import whole_id
 
 Bools = NDArray[np.bool_]
 
@@ -36,6 +37,7 @@ REAL, BOGUS = 0.9, 0.2
 FEWEST = 20
 """Alerts of a class below which a probe says nothing."""
 
+PROBE, WITH_OUTPUTS = "probe on the embedding", "probe on embedding and outputs"
 ID_COLUMNS = ("candid", "alert_id", "diaSourceId")
 TINY = 1e-6
 """Probability below which differences are rounding."""
@@ -111,7 +113,8 @@ def read_columns(path: Path) -> dict[int, dict[str, str]]:
     Raises
     ------
     SettingsError
-        No such file, or no column of ids.
+        No such file, no column of ids, an id that is missing, no whole number or there twice, or a row with more
+        fields than there are columns.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -122,9 +125,25 @@ def read_columns(path: Path) -> dict[int, dict[str, str]]:
                 raise SettingsError(
                     f"{path} has the columns {', '.join(names)}: wanted one of {', '.join(ID_COLUMNS)}"
                 )
-            return {int(row[key]): row for row in rows}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+            return _by_id(path, rows, key)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} cannot be read as labels by alert id: {error}") from error
+
+
+def _by_id(path: Path, rows: "csv.DictReader[str]", key: str) -> dict[int, dict[str, str]]:
+    known: dict[int, dict[str, str]] = {}
+    for row in rows:
+        where = f"{path} line {rows.line_num}"
+        if None in row:  # where csv puts the fields beyond the last column
+            raise SettingsError(
+                f"{where} has more than the {len(rows.fieldnames or ())} fields of the first line: take the last comma "
+                "away, or put what holds one in quotes"
+            )
+        alert_id = whole_id(where, row[key] or "")
+        if alert_id in known:
+            raise SettingsError(f"{where}: alert {alert_id} has a row above already: keep one")
+        known[alert_id] = row
+    return known
 
 
 def numbers(rows: Sequence[Mapping[str, str]], column: str) -> Floats:
@@ -176,12 +195,14 @@ def evaluate_alerts(rows: Sequence[Mapping[str, Any]], known: Mapping[int, Mappi
             continue
         table = _ask(question, joined, first, second)
         tables[f"{question.name}: {question.first} against {question.second}"] = table
-        best = max(table.values(), key=lambda row: row["auc"].value)["auc"]
+        # The aim is asked of one method that is named beforehand, not of the best on what is tested.
+        asked = WITH_OUTPUTS if WITH_OUTPUTS in table else PROBE
+        area = table[asked]["auc"]
         targets.append(
             Target(
-                text=f"{question.name}: AUC at least {question.target}",
-                reached=best.value >= question.target,
-                found=str(best),
+                text=f"{question.name}: AUC at least {question.target}, {asked}",
+                reached=area.value >= question.target,
+                found=str(area),
             )
         )
     redshift = _redshift(joined, columns.get("spec_z", columns.get("redshift")))
@@ -213,11 +234,11 @@ def _ask(
     truth = first[chosen]
     groups = np.array([rows[i]["object_id"] for i in chosen])
     embedding = np.array([rows[i]["embedding"] for i in chosen], np.float64)
-    scores = {"probe on the embedding": probe(embedding, truth, groups)}
+    scores = {PROBE: probe(embedding, truth, groups)}
     outputs = sorted(name for name in rows[0] if name.startswith("p_"))
     if outputs:
         said = np.log(np.array([[rows[i][name] for name in outputs] for i in chosen], np.float64) + TINY)
-        scores["probe on embedding and outputs"] = probe(np.hstack([embedding, said]), truth, groups)
+        scores[WITH_OUTPUTS] = probe(np.hstack([embedding, said]), truth, groups)
         scores[f"the model's own {question.output}, no label used"] = (
             question.sign * said[:, outputs.index(question.output)]
         )

@@ -135,6 +135,7 @@ def evaluate_shards(
     methods = {name: efficiency.linear(seen, split) for name, seen in features.items()}
     found = efficiency.run(methods, split, dict.fromkeys(methods, numbers), told)
     few = efficiency.section(found, split, f"{folder.name}, simulated alerts", (PROBE,), None, FEATURES)
+    few = few.model_copy(update={"remarks": few.remarks + efficiency.of_labels(run.config)})
     return len(alerts), [few, *_shift(alerts, features, folder.name, told)]
 
 

@@ -22,21 +22,12 @@ class ImageNetworkConfig(Shape):
     field : int
         Side of what it sees, in pixels of the image: finer where smaller than ``size``, coarser where larger. A galaxy
         that fills a third of the picture is best seen with the field cut to twice its size.
-    widths : tuple of int
-        Channels of each stage; every stage after the first halves the side.
-    blocks : int
-        Residual blocks a stage.
-    groups : int
-        Groups of each normalisation.
     """
 
     kind: Kind = Kind.DISPLAY
     bands: int = Field(default=3, ge=1)
     size: int = Field(default=48, ge=8)
     field: int = Field(default=36, ge=8)
-    widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
-    blocks: int = Field(default=2, ge=1)
-    groups: int = Field(default=8, ge=1)
     embedding_size: int = Field(default=128, ge=2)
 
 

@@ -1,5 +1,6 @@
 """Sets of images as others keep them: NumPy archives, and the HDF5 layout of Hayat et al. 2021."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ DISPLAY_BANDS = ("red", "green", "blue")
 DIMENSIONS = 4
 EDGE = 12
 """The edge is as deep as the side over this: far from the galaxy in the middle."""
+
+EDGE_KNOWN = 0.25
+"""Share of the edge that must be sky: of fewer pixels, the scatter is chance."""
 
 MOST_BANDS = 12
 """An axis longer than this is no axis of bands."""
@@ -44,7 +48,8 @@ def read_images(path: Path) -> ImageSet:
     Returns
     -------
     ImageSet
-        8-bit values are taken as a display picture, others as fluxes.
+        8-bit values are taken as a display picture, others as fluxes. Where no ids are given, they are of the
+        pixels: the same for the same image, wherever it stands.
 
     Raises
     ------
@@ -100,9 +105,11 @@ def _set_of(
         bands = DISPLAY_BANDS
     if not display and "noise" not in known:
         known["noise"] = edge_noise(images)
+    pixels = np.ascontiguousarray(images if display else images.astype(np.float32))
+    known.setdefault("object_id", pixel_ids(pixels))
     try:
         return ImageSet.of(
-            np.ascontiguousarray(images if display else images.astype(np.float32)),
+            pixels,
             kind=Kind.DISPLAY if display else Kind.FLUX,
             bands=tuple(map(str, known.get("bands", bands))),
             classes=tuple(map(str, known.get("classes", ()))),
@@ -111,6 +118,22 @@ def _set_of(
         )
     except ValueError as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def pixel_ids(images: NDArray[Any]) -> NDArray[np.int64]:
+    """Make ids of the images' pixels, so that none depends on the order of rows or on what else is in the set.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, bands, h, w)
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        The first 63 bits of each image's SHA-256.
+    """
+    digests = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    return np.array([int.from_bytes(digest, "big") >> 1 for digest in digests], np.int64)
 
 
 def edge_noise(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -123,10 +146,31 @@ def edge_noise(images: NDArray[Any]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (n, bands)
-        1.4826 times the median absolute deviation; 0 where the edge is empty.
+        1.4826 times the median absolute deviation. Where pixels of the edge are not finite, or 0 as padding is, of
+        the others; where too few are left or they do not differ, of the whole image. 0 where nothing varies.
     """
     depth = max(1, min(images.shape[2:]) // EDGE)
     sides = (images[:, :, :depth], images[:, :, -depth:], images[:, :, :, :depth], images[:, :, :, -depth:])
     edge = np.concatenate([side.reshape(*images.shape[:2], -1) for side in sides], axis=2)
-    deviation = np.abs(edge - np.median(edge, axis=2, keepdims=True))
-    return np.asarray(MAD_TO_SIGMA * np.median(deviation, axis=2), np.float64)
+    sky = np.isfinite(edge) & (edge != 0)
+    noise = np.zeros(edge.shape[:2])
+    whole = sky.all(axis=2)
+    noise[whole] = _scatter(edge[whole])
+    for image, band in np.argwhere(noise == 0):
+        noise[image, band] = _noise_in_gaps(edge[image, band], images[image, band])
+    return noise
+
+
+def _scatter(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Robust standard deviation over the last axis."""
+    deviation = np.abs(pixels - np.median(pixels, axis=-1, keepdims=True))
+    return np.asarray(MAD_TO_SIGMA * np.median(deviation, axis=-1), np.float64)
+
+
+def _noise_in_gaps(edge: NDArray[Any], image: NDArray[Any]) -> float:
+    for pixels, least in ((edge, EDGE_KNOWN), (image, 0.0)):
+        sky = pixels[np.isfinite(pixels) & (pixels != 0)].astype(np.float64)
+        if len(sky) > least * pixels.size and (found := float(_scatter(sky))) > 0:
+            return found
+    known = image[np.isfinite(image)].astype(np.float64)
+    return float(known.std()) if known.size and known.min() < known.max() else 0.0

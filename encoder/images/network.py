@@ -45,13 +45,14 @@ class ImageEncoder(nn.Module):
         -------
         Representation
         """
-        features = self.backbone.pooled(self._scaled(pixels, noise))
+        features = self.backbone.pooled(self.scaled(pixels, noise))
         raw = self.project(self.norm(features))
         present = (noise > 0).to(noise.dtype)
         depth = torch.log10(torch.where(noise > 0, noise, torch.ones_like(noise)))
         return Representation(features, torch.cat([depth, present], dim=1), raw, unit(raw))
 
-    def _scaled(self, pixels: Tensor, noise: Tensor) -> Tensor:
+    def scaled(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """Pixels as the first layer sees them, and behind them, of fluxes, whether each band was seen."""
         if self.kind is Kind.DISPLAY:
             return (pixels - DISPLAY_MIDDLE) / DISPLAY_SPREAD
         present = (noise > 0).to(pixels.dtype)[..., None, None]

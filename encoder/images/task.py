@@ -1,6 +1,5 @@
 """Images of galaxies as pretraining sees them."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Generator, Tensor
 from broker.errors import SettingsError
 from encoder.alert_task import WATCHED, spread_of_known
 from encoder.backbone import Representation
+from encoder.boxes import digest_of
 from encoder.heads import asinh_magnitude
 from encoder.images.archive import ImageSet, Kind
 from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
@@ -18,6 +18,7 @@ from encoder.images.network import ImageEncoder
 from encoder.images.shape import shape_of, shapes
 from encoder.images.views import Images, ImageSource, ImageViews, StoredImages, as_given
 from encoder.moco import Batch, MoCo
+from encoder.repeats import Repeats
 from encoder.train import Run, Watched, read_checkpoint, train
 from encoder.world import ALONE, World
 
@@ -52,6 +53,7 @@ class ImageTask:
         self._sky_object = inverse
         self.objects = int(inverse.max()) + 1
         self._label = torch.from_numpy(images.label)
+        self._conditions = torch.from_numpy(images.ebv), torch.from_numpy(images.psf_fwhm)
         self._measured = measure(self._images, config.network)
         self._mean, self._spread = spread_of_known(self._targets(self._measured, torch.ones(())))
 
@@ -59,9 +61,9 @@ class ImageTask:
         return len(self._images)
 
     def digest(self) -> str:
-        """Hex SHA-256 of what tells these images, in their order, from others."""
-        told = (self._measured, self._sky_object)
-        return hashlib.sha256(b"".join(one.numpy().tobytes() for one in told)).hexdigest()
+        """Hex SHA-256 of what tells these images, in their order, from others; labels only where they are learned."""
+        learned = (self._label,) if self.config.label_weight > 0 else ()
+        return digest_of((self._measured, self._sky_object, *self._conditions, *learned))
 
     def new_moco(self) -> MoCo:
         """Build the network with the weights of the recipe's seed."""
@@ -75,10 +77,15 @@ class ImageTask:
         return Batch(query, key, target, self._sky_object[rows], self._label[rows])
 
     def watch(self, moco: MoCo) -> Watched:
-        """Embed the first images as they are."""
-        rows = slice(0, WATCHED)
+        """Embed images spread over the whole set as they are, one of each object."""
+        rows = self._watched_rows()
         seen = represent(moco.base_encoder, self._images[rows], self.config.network)
         return Watched(seen.raw, seen.embedding, self._label[rows])
+
+    def _watched_rows(self) -> Tensor:
+        firsts = Repeats(self._sky_object).one_each(len(self))
+        count = min(WATCHED, len(firsts))
+        return firsts[torch.arange(count) * len(firsts) // count]
 
     def _targets(self, measured: Tensor, fading: Tensor) -> Tensor:
         bands = self.config.network.bands

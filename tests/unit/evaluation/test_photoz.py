@@ -34,7 +34,7 @@ def sky(count: int, seed: int) -> Catalogue:
     error = np.full((count, 6), 0.08)
     magnitude = 22 + colour + error * rng.normal(size=(count, 6))
     magnitude[rng.random((count, 6)) < 0.03] = np.nan
-    return Catalogue(magnitude, np.where(np.isnan(magnitude), np.nan, error), redshift)
+    return Catalogue.of(magnitude, np.where(np.isnan(magnitude), np.nan, error), redshift)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_section_says_who_is_better() -> None:
 def test_images_are_read_beside_the_photometry() -> None:
     known = sky(400, 8)
     noisy = known.magnitude + np.random.default_rng(9).normal(size=known.magnitude.shape)
-    known = Catalogue(noisy, known.error * 12, known.redshift)
+    known = Catalogue.of(noisy, known.error * 12, known.redshift)
     section = evaluate_catalogue(
         known,
         "made up",

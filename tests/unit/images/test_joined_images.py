@@ -77,7 +77,7 @@ def test_the_command_learns_from_both(tmp_path, monkeypatch, capfd):
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert (stopped.value.code or 0) == 0
-    assert "80 images beside them" in " ".join(capfd.readouterr().out.split())
+    assert "80 images beside them, whose labels are learned too" in " ".join(capfd.readouterr().out.split())
     entry = load_image_checkpoint(tmp_path / "run" / "last.pt").history[-1]
     assert entry["labels"] > 0
 
