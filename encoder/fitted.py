@@ -110,7 +110,8 @@ def check_counts(parts: Parts, network: NetworkConfig, classes: tuple[str, ...])
         found = tuple(counts[head, which] for counts in counted)
         if any(map(lt, found, wanted)):
             raise SettingsError(
-                f"the {head} head has {_told(found)} {which}; wanted {_told(wanted)} or more: simulate or label more"
+                f"too few alerts {which} for the {head} head: found {_told(found)}; wanted {_told(wanted)}, or more: "
+                "simulate or label more"
             )
 
 
@@ -124,7 +125,7 @@ def _counts(alerts: Labelled, classes: tuple[str, ...]) -> dict[tuple[str, str],
     }
     for index, one in enumerate(SURVEYS):
         counts["redshift", f"of {one.value} with a redshift"] = int((known & (survey == index)).sum())
-        counts["anomaly", f"of {one.value} but {ARTEFACT}"] = int((usual & (survey == index)).sum())
+        counts["anomaly", f"of {one.value} that are not {ARTEFACT}"] = int((usual & (survey == index)).sum())
     return counts
 
 
@@ -137,12 +138,12 @@ def _wanted(network: NetworkConfig) -> dict[tuple[str, str], tuple[int, int, int
     for index, one in enumerate(SURVEYS):
         prototypes = len(range(index, network.prototypes, len(SURVEYS)))
         wanted["redshift", f"of {one.value} with a redshift"] = (0, 0, 1)  # each survey is measured apart
-        wanted["anomaly", f"of {one.value} but {ARTEFACT}"] = (prototypes, 1, 1)
+        wanted["anomaly", f"of {one.value} that are not {ARTEFACT}"] = (prototypes, 1, 1)
     return wanted
 
 
 def _told(counts: tuple[int, ...]) -> str:
-    return "{} alerts to train, {} to validate and {} held out".format(*counts)
+    return "{} to train, {} to validate, {} held out".format(*counts)
 
 
 def _model(

@@ -252,8 +252,8 @@ def of_labels(recipe: Recipe) -> tuple[str, ...]:
     if recipe.label_weight == 0:
         return ()
     told = (
-        f"The encoder learned labels as a side task (label_weight {recipe.label_weight:g}): of its own training set, so "
-        "that N is not all it was told, unless they came from another set by --beside."
+        f"The encoder learned labels as a side task (label_weight {recipe.label_weight:g}): of its own training set, "
+        "so that N is not all it was told, unless they came from another set by --beside."
     )
     return (told,)
 

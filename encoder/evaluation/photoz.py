@@ -211,8 +211,7 @@ def evaluate_catalogue(
         The catalogue is too small for any of them.
     """
     config = DensityConfig() if config is None else config
-    _, galaxy = np.unique(catalogue.object_id, return_inverse=True)
-    fold = np.random.default_rng(config.seed).permutation(int(galaxy.max()) + 1)[galaxy] % FOLDS
+    fold = folds_of(catalogue.object_id, config.seed)
     kept = [n for n in numbers if n <= len(catalogue) * (FOLDS - 1) // FOLDS]
     if not kept:
         raise SettingsError(f"{len(catalogue)} rows: wanted at least {numbers[0] * FOLDS // (FOLDS - 1) + 1}")
@@ -228,6 +227,12 @@ def evaluate_catalogue(
             scored[name][number] = Scored.joined(some)
     order = np.concatenate([np.flatnonzero(fold == index) for index in range(FOLDS)])
     return _section(scored, what, catalogue.object_id[order])
+
+
+def folds_of(object_id: Ints, seed: int) -> Ints:
+    """Fold (n,) of each row; images of one galaxy share it."""
+    _, galaxy = np.unique(object_id, return_inverse=True)
+    return np.asarray(np.random.default_rng(seed).permutation(int(galaxy.max()) + 1)[galaxy] % FOLDS)
 
 
 def _fold(

@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from broker.errors import KafkaError, ModelRefused
 from broker.inference import Model
 from broker.testing.packets import lsst_packet
 from encoder import cli
 from encoder.cli import commands
 from encoder.config import NetworkConfig, PretrainConfig
+from encoder.export import ExportError
 from encoder.fitted import load_fitted
 
 pytestmark = pytest.mark.train
@@ -110,6 +112,16 @@ def test_what_cannot_work_ends_with_2_and_one_line(arguments, words, monkeypatch
     said = capfd.readouterr().err
     assert words in said.replace("\n", " ")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("kind", "code"), [(KafkaError, 1), (ExportError, 1), (ModelRefused, 2)])
+def test_every_error_of_ours_ends_with_its_code_and_one_line(kind, code, monkeypatch, capfd):
+    def fail():
+        raise kind("found this,\n  wanted that")
+
+    monkeypatch.setattr(commands, "app", fail)
+    assert call(monkeypatch) == code
+    assert capfd.readouterr().err == "encoder: found this, wanted that\n"
 
 
 def test_the_recipe_that_is_shown_is_one_that_is_taken(monkeypatch, capfd):

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from broker.errors import ConfigurationError
-from encoder.alert_task import load_checkpoint, pretrain
+from encoder.alert_task import AlertTask, embed, load_checkpoint, pretrain
+from encoder.backbone import Encoder
 from encoder.boxes import Boxes
 from encoder.config import NetworkConfig, PretrainConfig, ViewConfig
 from encoder.repeats import Repeats
@@ -130,6 +133,40 @@ def test_a_queue_in_which_objects_would_meet_themselves_is_refused(boxes, labels
 def test_a_set_smaller_than_a_batch_is_refused(boxes, labels, tmp_path):
     with pytest.raises(ConfigurationError, match="no batch of 16"):
         pretrain(CONFIG, boxes[slice(0, 10)], labels[:10], tmp_path)
+
+
+@pytest.mark.parametrize(("rows", "pieces"), [(30, 2), (30, 4), (10, 4), (70, 20)])
+def test_the_recipe_that_is_proposed_for_a_small_set_is_taken(boxes, labels, tmp_path, rows, pieces):
+    config = CONFIG.model_copy(update={"batch_size": 80, "pieces": pieces})
+    few, known = boxes[slice(0, rows)], labels[:rows]
+    with pytest.raises(ConfigurationError, match="smaller one") as refused:
+        pretrain(config, few, known, tmp_path)
+    proposed = json.loads(str(refused.value).partition("smaller one: ")[2])
+    recipe = PretrainConfig.model_validate({**config.model_dump(), **proposed, "epochs": 1})
+    assert pretrain(recipe, few, known, tmp_path, max_minutes=0).step == 1
+
+
+@pytest.mark.parametrize("name", ["psf_fwhm", "ebv", "ratio"])
+def test_what_changes_a_view_changes_the_digest(boxes, name):
+    assert replace(boxes, **{name: getattr(boxes, name) + 0.5}).digest() != boxes.digest()
+
+
+def test_other_labels_do_not_go_on_with_a_run_that_learns_from_them(boxes, labels):
+    hybrid = CONFIG.model_copy(update={"label_weight": 1.0})
+    digests = [AlertTask(hybrid, boxes, one).digest() for one in (labels, labels.flip(0))]
+    assert digests[0] != digests[1]
+    watched = [AlertTask(CONFIG, boxes, one).digest() for one in (labels, labels.flip(0))]
+    assert watched[0] == watched[1]
+
+
+def test_alerts_are_watched_where_the_network_is(boxes):
+    """A pretended GPU: tensors without data whose devices are checked as a real one does."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            encoder = Encoder(SMALL)
+        found = embed(SimpleNamespace(base_encoder=encoder), boxes[slice(0, 5)], SMALL.size)
+    assert next(encoder.parameters()).device.type == "cuda"
+    assert [one.device.type for one in found] == ["cpu", "cpu"]
 
 
 def test_no_checkpoint_and_no_checkpoint_of_ours(tmp_path):

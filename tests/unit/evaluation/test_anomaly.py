@@ -54,6 +54,23 @@ def test_those_voted_on_are_not_counted_again(anomaly: np.ndarray) -> None:
     assert found[30] == (0, 1), "all twenty had been voted on"
 
 
+def test_who_has_seen_no_anomaly_yet_goes_on_down_the_list(anomaly: np.ndarray) -> None:
+    rank = np.argsort(~anomaly, kind="stable")  # all anomalies, and before them twelve that are none
+    order = np.concatenate([rank[-12:], rank[:-12]])
+    score = np.empty(COUNT)
+    score[order] = -np.arange(COUNT)
+    found = voted(np.random.default_rng(6).normal(size=(COUNT, 4)), score, anomaly, 0)
+    assert found[10][0] == RARE / 100, "the first ten were misses, and those that follow are not forgotten"
+
+
+def test_shares_have_an_interval_of_their_own(anomaly: np.ndarray) -> None:
+    rng = np.random.default_rng(7)
+    pixels = rng.normal(size=(COUNT, 5))
+    section = evaluate_anomalies(pixels, pixels, anomaly, "made up", lambda _: None)
+    for row in section.tables["after votes"].values():
+        assert row["precision_100"].low < row["precision_100"].value < row["precision_100"].high
+
+
 def test_the_ceiling_knows_labels_but_not_its_own(anomaly: np.ndarray) -> None:
     rng = np.random.default_rng(5)
     features = rng.normal(size=(COUNT, 8))

@@ -17,6 +17,7 @@ from encoder.evaluation.photoz import (
     Scored,
     boosted,
     evaluate_catalogue,
+    folds_of,
     median,
     unevenness,
 )
@@ -69,6 +70,12 @@ def test_an_embedding_that_knows_helps() -> None:
     density.fit(Inputs.of(blind[0], blind[0], told[0]), known.redshift)
     found = median(density.pdf(Inputs.of(blind[1], blind[1], told[1])), density.edges)
     assert np.median(np.abs(found - new.redshift)) < 0.05
+
+
+def test_images_of_one_galaxy_are_on_one_side() -> None:
+    fold = folds_of(np.repeat(np.arange(500) * 7, 2), seed=1)
+    assert np.array_equal(fold[::2], fold[1::2])
+    assert np.bincount(fold).tolist() == [200] * 5
 
 
 def test_the_same_seed_gives_the_same() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from broker.errors import SettingsError
-from encoder.evaluation.probes import evaluate_alerts, probe, read_columns
+from encoder.evaluation.probes import evaluate_alerts, numbers, probe, read_columns
 
 COUNT = 240
 
@@ -72,6 +72,29 @@ def test_labels_of_other_alerts_are_refused() -> None:
     rows, known = rows_and_labels(2.0)
     with pytest.raises(SettingsError, match="none of 240 alerts"):
         evaluate_alerts(rows, {key + 1000: value for key, value in known.items()})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("drb,candid\n0.5,17\n0.9\n", "line 3: alert_id '' is no whole number"),
+        ("candid,drb\n17,0.5\n18,0.9,\n", "line 3 has more than the 2 fields"),
+        ("candid,drb\n17,0.5\n18,0.9\n17,0.1\n", "line 4: alert 17 has a row above already"),
+        ("candid,drb\n1.7e17,0.5\n", "last digits are lost"),
+        (f"candid,drb\n17,{'0' * 200_000}\n", "cannot be read as labels by alert id: field larger"),
+    ],
+)
+def test_rows_that_would_be_misread_are_refused_with_their_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        read_columns(path)
+
+
+def test_a_field_that_is_left_out_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("candid,drb\n17,0.5\n18\n")
+    np.testing.assert_array_equal(numbers([*read_columns(path).values()], "drb"), [0.5, np.nan])
 
 
 def test_labels_without_ids_are_refused(tmp_path: Path) -> None:

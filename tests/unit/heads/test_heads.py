@@ -26,6 +26,7 @@ from encoder.head_file import write_head
 from encoder.head_fit import Measured, _linear, fit, folds, measure
 from encoder.head_report import LearningCurve, calibration, learning_curve
 from encoder.labels import EXAMPLE, read_labels
+from encoder.outputs import whole_text
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(90, 64)).astype(np.float32)
@@ -111,6 +112,38 @@ def test_other_columns_can_be_named_and_those_found_are_said(tmp_path):
     assert read_labels(path, "candid", "class") == {17: "real"}
     with pytest.raises(SettingsError, match=r"begins 'candid,drb,class'.*must name alert_id and label"):
         read_labels(path)
+
+
+def test_a_field_longer_than_csv_takes_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text(f"alert_id,label\n17,{'x' * 200_000}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="cannot be read as CSV"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize(("output", "said"), [("no/out", "no does not exist"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    "arguments",
+    [["apply-head", "--head", "none.onnx", "none"], ["fit-head", "--labels", "no.csv", "--alerts", "none"]],
+)
+def test_a_wrong_output_is_refused_before_any_work(arguments, output, said, tmp_path):
+    with pytest.raises(SettingsError, match=said):
+        CliRunner().invoke(app, [*arguments, "--output", f"{tmp_path}/{output}"], catch_exceptions=False)
+
+
+def test_a_table_that_was_not_finished_does_not_take_the_place_of_another(tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_text("of yesterday")
+
+    def interrupted():
+        with whole_text(path) as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "of yesterday"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def learnable(count):

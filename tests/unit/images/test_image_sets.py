@@ -6,7 +6,7 @@ import pytest
 
 from broker.errors import SettingsError
 from encoder.images.archive import ARRAYS, ImageSet, Kind, batches, is_image_set, load_images, save_images
-from encoder.images.foreign import DISPLAY_BANDS, SDSS_BANDS, read_images
+from encoder.images.foreign import DISPLAY_BANDS, SDSS_BANDS, edge_noise, read_images
 
 pytestmark = pytest.mark.train
 
@@ -61,6 +61,58 @@ def test_the_published_hdf5_layout(hdf5):
 
 def test_noise_that_is_not_given_is_measured_at_the_edge(hdf5):
     np.testing.assert_allclose(read_images(hdf5).noise, 1.0, atol=0.15)
+
+
+def gaps(name):
+    """Noise of 1, with something missing."""
+    pixels = RNG.normal(size=(1, 1, 60, 60))
+    if name == "one NaN":
+        pixels[..., 0, 3] = np.nan
+    if name == "one infinity":
+        pixels[..., 0, 3] = np.inf
+    if name == "a padded side":
+        pixels[..., :20, :] = 0
+    if name == "a padded edge":
+        pixels[..., :20, :] = pixels[..., -20:, :] = pixels[..., :20] = pixels[..., -20:] = 0
+    if name == "all but a corner of the edge padded":
+        pixels[..., :20, :] = pixels[..., -20:, :] = pixels[..., :20] = pixels[..., -20:] = 0
+        pixels[..., :2, :2] = 1e-6 * np.arange(4).reshape(2, 2)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing",
+        "one NaN",
+        "one infinity",
+        "a padded side",
+        "a padded edge",
+        "all but a corner of the edge padded",
+    ],
+)
+def test_gaps_and_padding_leave_the_noise_as_it_is(name):
+    np.testing.assert_allclose(edge_noise(gaps(name)), 1.0, atol=0.15)
+
+
+def test_what_varies_has_a_noise_and_what_does_not_is_missing():
+    counts = np.zeros((1, 4, 24, 24), np.float32)
+    counts[0, 0, 12, 12] = 7
+    counts[0, 1] = np.nan
+    counts[0, 2] = 0.1
+    counts[0, 3] = np.where(np.arange(24) % 2, 0, 1)
+    found = edge_noise(counts)[0]
+    assert (found[[0, 3]] > 0).all()
+    assert found[[1, 2]].tolist() == [0, 0]
+
+
+def test_ids_that_are_not_given_stay_with_their_image(tmp_path):
+    for name, rows in (("all", np.arange(7)), ("some", np.array([5, 2, 2]))):
+        np.savez(tmp_path / f"{name}.npz", images=PICTURES[rows])
+    whole, some = (read_images(tmp_path / f"{name}.npz").object_id for name in ("all", "some"))
+    assert some.tolist() == whole[[5, 2, 2]].tolist()
+    assert len(set(whole.tolist())) == 7
+    assert (whole >= 0).all()
 
 
 def test_what_was_written_is_read(npz, tmp_path):

@@ -1,6 +1,7 @@
 """Learning from images: it learns, it goes on to the bit, and its features can be had by all."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,8 +12,8 @@ from typer.testing import CliRunner
 from broker.errors import SettingsError
 from encoder.cli.commands import app
 from encoder.images.archive import ImageSet, Kind, save_images
-from encoder.images.config import ImagePretrainConfig
-from encoder.images.task import load_image_checkpoint, pretrain_images
+from encoder.images.config import ImageNetworkConfig, ImagePretrainConfig
+from encoder.images.task import ImageTask, load_image_checkpoint, pretrain_images
 from encoder.train import CHECKPOINT
 
 pytestmark = pytest.mark.train
@@ -68,6 +69,37 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
         assert torch.equal(one, other)
     again = load_image_checkpoint(tmp_path / "parts" / CHECKPOINT)
     assert again.config == recipe
+
+
+def test_widths_that_groups_do_not_divide_are_refused_in_words():
+    with pytest.raises(ValueError, match=r"widths \[30, 60\] are not multiples of groups = 8"):
+        ImageNetworkConfig(widths=(30, 60))
+
+
+@pytest.mark.parametrize("name", ["ebv", "psf_fwhm"])
+def test_what_changes_a_view_changes_the_digest(name):
+    recipe, images = ImagePretrainConfig(**RECIPE), image_set()
+    other = replace(images, **{name: np.full_like(getattr(images, name), 0.25)})
+    assert ImageTask(recipe, other).digest() != ImageTask(recipe, images).digest()
+
+
+def test_labels_change_the_digest_where_something_is_learned_from_them():
+    images = image_set()
+    other = replace(images, label=1 - images.label)
+    for weight in (0.0, 1.0):
+        recipe = ImagePretrainConfig(**RECIPE, label_weight=weight)
+        changed = ImageTask(recipe, other).digest() != ImageTask(recipe, images).digest()
+        assert changed == (weight > 0)
+
+
+def test_images_of_the_whole_set_are_watched_one_of_each_object(monkeypatch):
+    monkeypatch.setattr("encoder.images.task.WATCHED", 40)
+    objects = np.arange(160) // 2
+    task = ImageTask(ImagePretrainConfig(**RECIPE), replace(image_set(), object_id=objects))
+    rows = task._watched_rows()
+    assert len(rows) == len(set(objects[rows].tolist())) == 40
+    assert [int(((rows >= start) & (rows < start + 40)).sum()) for start in range(0, 160, 40)] == [10] * 4
+    assert len(task.watch(task.new_moco()).label) == 40
 
 
 def test_images_of_other_bands_are_refused(tmp_path):

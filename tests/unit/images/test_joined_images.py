@@ -90,3 +90,18 @@ def test_beside_is_refused_where_the_data_are_no_images(tmp_path, monkeypatch, c
         cli.main()
     assert stopped.value.code == 2
     assert "no set of images" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_weight_for_labels_that_nobody_has_is_refused(tmp_path, monkeypatch, capfd):
+    images = ImageSet.of(
+        np.zeros((80, 3, 16, 16), np.uint8), kind=Kind.DISPLAY, bands=("red", "green", "blue")
+    )
+    save_images(tmp_path / "o.hdf5", images)
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text('{"label_weight": 1.0, "batch_size": 16, "queue": 16}')
+    arguments = ["--data", tmp_path / "o.hdf5", "--config", recipe, "--output", tmp_path / "run"]
+    monkeypatch.setattr("sys.argv", ["encoder", "pretrain", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "none of" in capfd.readouterr().err
