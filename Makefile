@@ -60,7 +60,7 @@ model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the package
 	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
 	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
 
-model-gpu: $(DEV)/.ready ## The same on a node with GPUs: 200,000 alerts, 100 epochs, every GPU one process
+model-gpu: $(DEV)/.ready ## The same on a node with GPUs: 200,000 objects, 100 epochs, every GPU one process
 	$(BIN)/encoder simulate --output $(RUN)/shards --count 200000 --visits 2
 	$(BIN)/torchrun --nproc-per-node gpu -m encoder.cli pretrain --data $(RUN)/shards --output $(RUN)/pretrain \
 	  --config encoder/recipes/alerts-gpu.json
