@@ -10,9 +10,10 @@ What was run before is not run again: delete a folder to have it anew.
     python benchmarks/ablation.py --data shards --output runs/ablation --only recipe --only hybrid --epochs 2
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -36,7 +37,9 @@ from encoder.config import PretrainConfig
 from encoder.evaluate import Floats, Measured, auc, measure, scaled_errors, sigma_mad
 from encoder.evaluation import efficiency
 from encoder.evaluation.efficiency import mean_f1
+from encoder.evaluation.page import page
 from encoder.evaluation.probes import QUESTIONS, numbers, probe, read_columns
+from encoder.evaluation.result import Evaluation, Section, Source, digest_of
 from encoder.evaluation.simulated import SimulatedAlerts, described, encoder_of
 from encoder.heads import PhotometryFeatures
 
@@ -268,22 +271,50 @@ def compared(rows: Sequence[Row], bench: Bench, output: Path) -> Iterator[Row]:
             yield row.model_copy(update={"against_recipe": bench.differences(mine, theirs)})
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """One row a run: value, and difference to the recipe with its interval."""
-    metrics = list(dict.fromkeys(name for row in rows for name in row.scores))
-    lines = ["| | MMAC | RankMe | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 3) + "|"]
-    for row in rows:
-        cells = [f"{row.mmac:.1f}", f"{row.rank_me:.0f}" if row.rank_me else ""]
-        for name in metrics:
-            gap = row.against_recipe.get(name)
-            value = row.scores[name]
-            cells.append(
-                f"{value.value:.3f} ({gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}])"
-                if gap
-                else str(value)
-            )
-        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def evaluation(rows: Sequence[Row], bench: Bench, data: Path) -> Evaluation:
+    """Put rows into the form of `encoder evaluate`: values, and differences to the recipe with their intervals."""
+    named = {_told(row): row for row in rows}
+    section = Section(
+        title="Ablation of the alerts' recipe",
+        method=(
+            f"Each row pretrains the recipe with one thing changed ({_counted(rows)}), one seed, the same alerts in the "
+            f"same order, and is read by probes on {len(bench.alerts.split.test)} alerts of objects that no training "
+            "saw, and on the real alerts given. Rows name the change, MMAC an alert and RankMe at the end."
+        ),
+        tables={
+            "scores": {name: row.scores for name, row in named.items()},
+            "difference to the recipe": {
+                name: row.against_recipe for name, row in named.items() if row.against_recipe
+            },
+        },
+        definitions={
+            "macro_f1 N": "F1 averaged over seven classes, probe on the frozen features, N labels of the simulation",
+            "sigma_mad": "redshift by ridge regression on features and photometry, simulation, by survey",
+            "auc": "probe on the embedding of real alerts, as in `encoder evaluate`",
+        },
+        remarks=(
+            "One seed each: a difference smaller than that of two seeds says nothing, whatever its interval.",
+            "With label_weight the encoder was told the simulation's labels: its macro_f1 is not of N labels alone.",
+        ),
+    )
+    return Evaluation(
+        encoder="proxies",
+        weights_digest="",
+        version=version("nightjar"),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        sources=(Source(name=data.name, content="shards", rows=len(bench.alerts), digest=digest_of(data)),),
+        sections=(section,),
+    )
+
+
+def _told(row: Row) -> str:
+    rank = f", rank {row.rank_me:.0f}" if row.rank_me else ""
+    return f"{row.name} ({row.mmac:.0f} MMAC{rank})"
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    epochs = sorted({row.epochs for row in rows if row.epochs})
+    return f"{', '.join(map(str, epochs))} epochs"
 
 
 def _folder(name: str) -> str:
@@ -292,7 +323,7 @@ def _folder(name: str) -> str:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder of shards, of `encoder simulate --visits 2`.")],
-    output: Annotated[Path, typer.Option(help="Folder for runs, table.md and table.json.")],
+    output: Annotated[Path, typer.Option(help="Folder for runs, report.html and report.json.")],
     only: Annotated[list[str] | None, typer.Option(help="Variations; repeatable. Default: all.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int, typer.Option(min=0, help="0: every core.")] = 0,
@@ -314,10 +345,10 @@ def main(
             if known.exists()
             else run(name, bench, output / _folder(name), epochs, console)
         )
-        table = list(compared(rows, bench, output))
-        (output / "table.json").write_text(json.dumps([row.model_dump() for row in table], indent=1))
-        (output / "table.md").write_text(markdown(table))
-    console.print((output / "table.md").read_text())
+        found = evaluation(list(compared(rows, bench, output)), bench, data)
+        (output / "report.json").write_text(found.model_dump_json(indent=1) + "\n")
+        (output / "report.html").write_text(page(found), encoding="utf-8")
+    console.print(f"{output / 'report.html'} and report.json written", markup=False)
 
 
 if __name__ == "__main__":
