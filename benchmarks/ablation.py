@@ -277,9 +277,9 @@ def evaluation(rows: Sequence[Row], bench: Bench, data: Path) -> Evaluation:
     section = Section(
         title="Ablation of the alerts' recipe",
         method=(
-            f"Each row pretrains the recipe with one thing changed ({_counted(rows)}), one seed, the same alerts in the "
-            f"same order, and is read by probes on {len(bench.alerts.split.test)} alerts of objects that no training "
-            "saw, and on the real alerts given. Rows name the change, MMAC an alert and RankMe at the end."
+            f"Each row pretrains the recipe with one thing changed ({_counted(rows)}), one seed, the same alerts in "
+            f"the same order, and is read by probes on {len(bench.alerts.split.test)} alerts of objects that no "
+            "training saw, and on the real alerts given. Rows name the change, MMAC an alert and RankMe at the end."
         ),
         tables={
             "scores": {name: row.scores for name, row in named.items()},

@@ -275,12 +275,12 @@ def _targets(
     enough = count >= ENOUGH
     return (
         Target(
-            text=f"recall at 1 % at least {FACTOR} times the isolation forest's, or {RECALL}, in {ENOUGH:,} or more",
+            text=f"{asked}: recall at 1 % at least {FACTOR} times the isolation forest's, or {RECALL}, in {ENOUGH:,} or more",
             reached=enough and (mine >= RECALL or mine >= FACTOR * forest > 0),
             found=f"{mine:.3f}, isolation forest {forest:.3f}",
         ),
         Target(
-            text=f"precision among the first {FIRST} at least {PRECISION} after {VOTES[-1]} votes",
+            text=f"{asked}: precision among the first {FIRST} at least {PRECISION} after {VOTES[-1]} votes",
             reached=enough and precision >= PRECISION,
             found=f"{precision:.3f}",
         ),
