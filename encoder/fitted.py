@@ -28,7 +28,7 @@ from encoder.train import Run
 MODEL = "model.pt"
 METRICS = "metrics.json"
 
-NAME, VERSION = "nightjar", "2"
+NAME, VERSION = "nightjar", "3"
 
 FEWEST = 5
 """Alerts a head needs in each part: without any it stays as it was drawn, and a few tell no epoch from another."""

@@ -275,7 +275,10 @@ def _targets(
     enough = count >= ENOUGH
     return (
         Target(
-            text=f"{asked}: recall at 1 % at least {FACTOR} times the isolation forest's, or {RECALL}, in {ENOUGH:,} or more",
+            text=(
+                f"{asked}: recall at 1 % at least {FACTOR} times the isolation forest's, or {RECALL}, in {ENOUGH:,} or "
+                "more"
+            ),
             reached=enough and (mine >= RECALL or mine >= FACTOR * forest > 0),
             found=f"{mine:.3f}, isolation forest {forest:.3f}",
         ),
