@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-PANELS = (("contrast", "auxiliary", "spread"), ("rank_me",), ("knn",), ("learning_rate",))
-"""What stands together in one panel."""
+PANELS = (("contrast", "auxiliary", "spread", "labels"), ("rank_me",), ("knn",), ("learning_rate",))
+"""What stands together in one panel, where a run has it."""
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -24,12 +24,13 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(PANELS), 2.8), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, names in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for name in names:
+        shown = [name for name in names if name in history[-1]]
+        for name in shown:
             axes.plot([entry["epoch"] for entry in history], [entry[name] for entry in history], label=name)
         axes.set_xlabel("epoch")
-        axes.set_title(", ".join(names), fontsize=9)
+        axes.set_title(", ".join(shown), fontsize=9)
         axes.grid(alpha=0.3)
-        if len(names) > 1:
+        if len(shown) > 1:
             axes.legend(fontsize=8)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     canvas.print_figure(partial, format="png", dpi=120)

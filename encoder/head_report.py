@@ -1,5 +1,7 @@
 """What a head of one's own is worth, for people: pictures, calibration, and what more labels would bring."""
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from encoder.evaluate import Floats, expected_calibration_error
 from encoder.head_fit import FOLDS, METRIC, Kind, Linear, Measured, Weighting, cross_validated, folds, score
+from encoder.outputs import whole_text
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the training objects, at which the learning curve is measured."""
@@ -133,6 +136,19 @@ def recalls(truth: NDArray[Any], unseen: NDArray[Any]) -> dict[str, tuple[float,
         str(name): (float((unseen[truth == name] == name).mean()), int((truth == name).sum()))
         for name in np.unique(truth)
     }
+
+
+def write_held_out(
+    path: Path, alert_id: Sequence[int], truth: NDArray[Any], measured: Measured, linear: Linear
+) -> None:
+    """Write what each labelled alert was taken for by heads that had not seen its object: the mistakes to look at."""
+    classes = linear.labels if measured.probability is not None else ()
+    with whole_text(path) as file:
+        table = csv.writer(file)
+        table.writerow(["alert_id", "label", "held_out_prediction", *(f"p_{name}" for name in classes)])
+        for row, alert in enumerate(alert_id):
+            likely = [] if measured.probability is None else measured.probability[row]
+            table.writerow([alert, truth[row], measured.unseen[row], *(f"{one:.6g}" for one in likely)])
 
 
 def draw(path: Path, truth: NDArray[Any], measured: Measured, kind: Kind, curve: LearningCurve) -> None:

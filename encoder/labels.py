@@ -1,16 +1,18 @@
 """Labels of alerts from a CSV file, as people and spreadsheets write it."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from broker.errors import SettingsError
 
 EXAMPLE = "alert_id,label\n1127561442115015003,supernova\n1127561444715015009,bogus\n"
 FEWEST, MOST = 20, 20_000
+ALERT_ID, SURVEYS_IDS = "alert_id", ("candid", "diaSourceId")
 INT64 = 2**63
 
 
-def read_labels(path: Path, id_column: str = "alert_id", label_column: str = "label") -> dict[int, str]:
+def read_labels(path: Path, id_column: str = ALERT_ID, label_column: str = "label") -> dict[int, str]:
     """Labels by alert id, from two columns; rows with an empty label are passed over.
 
     Raises
@@ -21,6 +23,7 @@ def read_labels(path: Path, id_column: str = "alert_id", label_column: str = "la
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, skipinitialspace=True)
+            id_column = _id_column(id_column, rows.fieldnames or ())
             if not {id_column, label_column} <= set(rows.fieldnames or ()):
                 raise SettingsError(
                     f"{path} begins {','.join(rows.fieldnames or ())[:60]!r}: its first line must name {id_column} "
@@ -30,6 +33,13 @@ def read_labels(path: Path, id_column: str = "alert_id", label_column: str = "la
             return _labels(path, rows, id_column, label_column)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} cannot be read as CSV in UTF-8 ({error})") from error
+
+
+def _id_column(wanted: str, found: Sequence[str]) -> str:
+    """Take what surveys call an alert's id where the file does."""
+    if wanted != ALERT_ID or wanted in found:
+        return wanted
+    return next((name for name in SURVEYS_IDS if name in found), wanted)
 
 
 def _labels(path: Path, rows: "csv.DictReader[str]", id_column: str, label_column: str) -> dict[int, str]:

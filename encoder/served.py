@@ -42,4 +42,6 @@ def need_torch(model: Path) -> None:
         torch is not installed.
     """
     if find_spec("torch") is None:
-        raise SettingsError(f"{model} is a checkpoint, which needs torch: pip install 'nightjar[train]'")
+        raise SettingsError(
+            f"{model} is a checkpoint, which needs torch: pip install -e '.[train]' in the clone"
+        )

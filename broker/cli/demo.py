@@ -54,7 +54,7 @@ def demo(
     with exit_codes("broker-demo"):
         if find_spec("matplotlib") is None:
             raise ConfigurationError(
-                "matplotlib is not installed, the contact sheet needs it: pip install nightjar[plot]"
+                "matplotlib is not installed, the contact sheet needs it: pip install -e '.[plot]' in the clone"
             )
         from broker.demo.run import Options, demonstrate  # noqa: PLC0415 -- imports matplotlib
 

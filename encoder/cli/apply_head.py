@@ -33,6 +33,8 @@ def apply_head(
     if bool(paths) == bool(topic):
         raise SettingsError("give files, or --topic, and not both")
     check_output(output)
+    if output.suffix != ".csv":
+        raise SettingsError(f"--output {output} ends in {output.suffix or 'nothing'!r}: wanted .csv")
     encoder = Model.load(model)
     fitted = Head.load(head, encoder.contract)
     embedded = embed_source(paths or [], topic, bootstrap_servers, config, encoder)
@@ -49,3 +51,8 @@ def apply_head(
             )
             table.writerow([alert, name.partition(":")[2], *said])
     console.print(f"{len(values)} alerts in {output}; {embedded.left_out} messages left out", markup=False)
+    console.print(
+        "Alerts that the head was fitted on are among them where they were given: how often it is right on others is "
+        "what `encoder fit-head` printed.",
+        markup=False,
+    )

@@ -85,7 +85,7 @@ class Commands(TyperGroup):
         if not all(map(find_spec, entry.needs)):
             raise SettingsError(
                 f"`encoder {cmd_name}` needs {', '.join(entry.needs)}, which is not installed: "
-                f"pip install 'nightjar[{entry.extra}]'"
+                f"pip install -e '.[{entry.extra}]' in the clone"
             )
         module = import_module(f"encoder.cli.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)

@@ -14,7 +14,7 @@ from encoder.cli.options import Cluster, Servers, Topic, command, console
 from encoder.embedded import Embedded
 from encoder.head_file import write_head
 from encoder.head_fit import DEFINITION, METRIC, Kind, Weighting, fit, kind_of, measure, truth_of
-from encoder.head_report import calibration, draw, learning_curve, recalls
+from encoder.head_report import calibration, draw, learning_curve, recalls, write_held_out
 from encoder.labels import EXAMPLE, FEWEST, MOST, read_labels
 from encoder.outputs import check_output
 from encoder.sources import embed_source
@@ -44,7 +44,10 @@ def fit_head(
     kind: Annotated[
         str | None, typer.Option(help="classification or regression. Default: by the labels.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help="Column of the labels with the alert's id.")] = "alert_id",
+    id_column: Annotated[
+        str,
+        typer.Option(help="Column of the labels with the alert's id; candid and diaSourceId are found too."),
+    ] = "alert_id",
     label_column: Annotated[str, typer.Option(help="Column of the labels with the label.")] = "label",
     weighting: Annotated[
         str, typer.Option(help="balanced: every class counts alike; none: every alert.")
@@ -64,6 +67,8 @@ def fit_head(
     if kind not in (None, "classification", "regression"):
         raise SettingsError(f"--kind {kind}: wanted classification or regression")
     check_output(output)
+    if output.suffix != ".onnx":
+        raise SettingsError(f"--output {output} ends in {output.suffix or 'nothing'!r}: wanted .onnx")
     encoder = Model.load(model)
     found = read_labels(labels, id_column, label_column)
     with console.status("embedding"):
@@ -105,9 +110,12 @@ def fit_head(
     else:
         console.print(f"mean absolute error {np.abs(measured.unseen - truth).mean():.4g}", markup=False)
     console.print(curve.sentence(METRIC[chosen]), markup=False)
-    picture = output.with_suffix(".png")
+    picture, beside = output.with_suffix(".png"), output.with_suffix(".cv.csv")
     draw(picture, truth, measured, chosen, curve)
-    console.print(f"{output} and {picture} written", markup=False)
+    write_held_out(beside, [embedded.alert_id[i] for i in rows], truth, measured, linear)
+    console.print(
+        f"{output}, {picture} and {beside} (what each labelled alert was taken for) written", markup=False
+    )
     console.print(f"Next: broker-consumer --topic alerts --head {output}", markup=False)
 
 

@@ -102,12 +102,22 @@ def pretrain(
             run = _on_alerts(data, output, config, max_minutes, out, world)
     if not world.leads:
         return
-    next_step = "" if is_image_set(data) else _next_step(data, output)
-    console.print(f"{run.step} steps in {run.seconds / 60:.1f} minutes. {next_step}")
+    done = len(run.history)
+    begun = (
+        ""
+        if done == run.config.epochs
+        else f"{done} of {run.config.epochs} epochs: the same command goes on. "
+    )
+    console.print(
+        f"{run.step} steps in {run.seconds / 60:.1f} minutes. {begun}{_next_step(data, output)}", markup=False
+    )
 
 
 def _next_step(data: Path, output: Path) -> str:
-    return f"Next: encoder fit-heads --data {data} --checkpoint {output / CHECKPOINT} --output runs/heads"
+    checkpoint = output / CHECKPOINT
+    if is_image_set(data):
+        return f"Next: encoder export --checkpoint {checkpoint} --output galaxies.onnx"
+    return f"Next: encoder fit-heads --data {data} --checkpoint {checkpoint} --output runs/heads"
 
 
 def _on_alerts(

@@ -210,7 +210,8 @@ def evaluate_alerts(rows: Sequence[Mapping[str, Any]], known: Mapping[int, Mappi
         tables["redshift of alerts with a spectrum"] = redshift
     if not tables:
         raise SettingsError(
-            f"--labels has {', '.join(columns)}: wanted drb, or sgscore1 and distpsnr1, or spec_z"
+            f"nothing can be measured by --labels, which has {', '.join(columns)} (wanted are drb, or sgscore1 and "
+            f"distpsnr1, or spec_z), on {len(joined)} alerts: {' '.join(remarks) or f'fewer than {FEWEST} spectra'}"
         )
     return Section(
         title="Real alerts",

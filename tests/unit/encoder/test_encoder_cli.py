@@ -156,7 +156,7 @@ def test_every_command_shows_an_example(command, monkeypatch, capfd):
 def test_a_command_whose_extra_is_missing_says_what_to_install(monkeypatch, capfd):
     monkeypatch.setattr(commands, "find_spec", lambda _: None)
     assert call(monkeypatch, "pretrain", "--help") == 2
-    assert "pip install 'nightjar[train]'" in " ".join(capfd.readouterr().err.split())
+    assert "pip install -e '.[train]'" in " ".join(capfd.readouterr().err.split())
 
 
 def test_what_needs_no_torch_does_not_load_it():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import SettingsError
+from broker.inference import Model
 from encoder.evaluate import Measured
 from encoder.evaluation.result import Evaluation, Section, Target
 from encoder.evaluation.summary import BLOCK, filled
@@ -30,6 +31,10 @@ def test_every_report_is_used_and_names_no_path():
         assert f'"{path.stem}"' in told
         report = load(path.stem)
         assert not any("/" in source.name for source in report.sources)
+
+
+def test_real_alerts_were_measured_with_the_model_that_is_packaged():
+    assert load("ztf").weights_digest == Model.load().contract.weights_digest
 
 
 def made_up(_):
