@@ -23,14 +23,14 @@ def read_labels(path: Path, id_column: str = ALERT_ID, label_column: str = "labe
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, skipinitialspace=True)
-            id_column = _id_column(id_column, rows.fieldnames or ())
-            if not {id_column, label_column} <= set(rows.fieldnames or ()):
+            ids = _id_column(id_column, rows.fieldnames or ())
+            if not {ids, label_column} <= set(rows.fieldnames or ()):
                 raise SettingsError(
                     f"{path} begins {','.join(rows.fieldnames or ())[:60]!r}: its first line must name {id_column} "
                     f"and {label_column}; `encoder fit-head --example` prints one, --id-column and --label-column "
                     "name others"
                 )
-            return _labels(path, rows, id_column, label_column)
+            return _labels(path, rows, ids, label_column)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} cannot be read as CSV in UTF-8 ({error})") from error
 

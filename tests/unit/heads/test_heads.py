@@ -214,6 +214,9 @@ def test_from_labels_to_predictions_by_the_commands(kind, tmp_path):
     assert ("recall" in text) == (kind == "classification")
     assert ("mean absolute error" in text) == (kind == "regression")
     assert head.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    held_out = head.with_suffix(".cv.csv").read_text().splitlines()
+    assert held_out[0].startswith("alert_id,label,held_out_prediction")
+    assert [int(line.split(",")[0]) for line in held_out[1:]] == list(names)
     table = tmp_path / "predictions.csv"
     arguments = ["--head", str(head), str(tmp_path), "--output", str(table)]
     assert CliRunner().invoke(app, ["apply-head", *arguments], catch_exceptions=False).exit_code == 0
@@ -234,3 +237,9 @@ def test_from_labels_to_predictions_by_the_commands(kind, tmp_path):
 def test_arguments_that_do_not_go_together(arguments, said):
     with pytest.raises(SettingsError, match=said):
         CliRunner().invoke(app, ["fit-head", *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", ["alert_id", "candid", "diaSourceId"])
+def test_ids_are_found_under_the_names_that_surveys_use(name, tmp_path):
+    (tmp_path / "my.csv").write_text(f"{name},label\n7,a\n8,b\n")
+    assert read_labels(tmp_path / "my.csv") == {7: "a", 8: "b"}
