@@ -28,6 +28,7 @@ from broker.demo.alerts import SimulatedAlert
 from broker.demo.exposure import PIXEL_SCALE
 from broker.demo.stream import Tally, header
 from broker.errors import CutoutError
+from broker.flags import CUTOUT_NULL, CUTOUT_UNREADABLE
 
 CUTOUT_FIELDS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 PACKETS_KEPT = 40
@@ -147,7 +148,8 @@ class Part:
 def parts(results: Sequence[Result], count: int) -> tuple[Part, Part]:
     """Choose the most interesting and those most like artefacts or, without views, the most and least anomalous."""
     if any(result.score(VIEWS[0]) is not None for result in results):
-        most, least = _foremost(results, VIEWS[0], -1), _foremost(results, VIEWS[1], -1)
+        # What lacks a stamp is unusual for that: a fault of the packet, not of the sky.
+        most, least = _foremost(_whole(results), VIEWS[0], -1), _foremost(results, VIEWS[1], -1)
         titles, scores = ("Most interesting", "Most like artefacts"), VIEWS
     else:
         most, least = _foremost(results, "anomaly", -1), _foremost(results, "anomaly", 1)
@@ -155,6 +157,12 @@ def parts(results: Sequence[Result], count: int) -> tuple[Part, Part]:
     # No more than there are, so that a few alerts do not stand in both parts.
     n_most, n_least = min(count, (len(most) + 1) // 2), min(count, len(least) // 2)
     return Part(titles[0], scores[0], most[:n_most]), Part(titles[1], scores[1], least[:n_least])
+
+
+def _whole(results: Sequence[Result]) -> list[Result]:
+    """Alerts all of whose stamps were there and could be read."""
+    lacking = (CUTOUT_NULL, CUTOUT_UNREADABLE)
+    return [one for one in results if not any(flag.startswith(lacking) for flag in one.enrichment["flags"])]
 
 
 def _foremost(results: Sequence[Result], name: str, sign: int) -> list[Result]:

@@ -69,3 +69,9 @@ def test_as_many_rows_as_asked_for_and_a_footnote(rows, shown):
 
     assert text.count("disk 90%") == shown
     assert FOOTNOTE in text
+
+
+def test_an_alert_that_lacks_a_stamp_is_none_of_the_most_interesting():
+    results = [result(k, 0.5, views=(k / 10, 0.1)) for k in range(1, 7)]
+    results[5].enrichment["flags"].append("cutout_unreadable:template")
+    assert ids(parts(results, 2)[0]) == [5, 4]
