@@ -79,12 +79,17 @@ def measure(
     """
     _, inverse = np.unique(np.asarray(objects), return_inverse=True)
     order = np.argsort(inverse, kind="stable")
-    rows_of = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    size = np.bincount(inverse)
+    start = np.cumsum(size) - size
+
+    def rows(chosen: Ints) -> Ints:
+        """Rows of objects, one object after the other; a Python loop over many objects would take minutes."""
+        count = size[chosen]
+        first = np.repeat(start[chosen] - (np.cumsum(count) - count), count)
+        return np.asarray(order[first + np.arange(int(count.sum()))])
+
     rng = np.random.default_rng(seed)
-    drawn = [
-        metric(np.concatenate([rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))]))
-        for _ in range(resamples)
-    ]
+    drawn = [metric(rows(rng.integers(0, len(size), len(size)))) for _ in range(resamples)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return Measured(value=metric(np.arange(len(inverse))), low=float(low), high=float(high), n=len(inverse))
 
