@@ -60,7 +60,9 @@ def test_targets_are_asked_of_it_where_it_is_given() -> None:
     images, rare = _images(2)
     rng = np.random.default_rng(3)
     noise = rng.normal(size=(COUNT, 6))
-    section = evaluate_anomalies(noise, noise, rare, "made up", lambda _: None, unexplained(images, NETWORK))
+    section = evaluate_anomalies(
+        noise, noise, rare, "made up", lambda _: None, left=unexplained(images, NETWORK)
+    )
     table = section.tables["before any vote"]
     assert next(iter(table)) == UNEXPLAINED
     assert section.targets[0].found.startswith(f"{table[UNEXPLAINED]['recall_at_1_percent'].value:.3f}")
