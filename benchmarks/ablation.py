@@ -67,6 +67,8 @@ VARIATIONS: dict[str, Options] = {
     "grid of 24": {"network": {"size": 24}},
     "grid of 48, thinner": {"network": {"size": 48, "widths": (24, 48, 96)}},
     "embedding of 128": {"network": {"embedding_size": 128}},
+    "recipe, another seed": {"seed": 1},
+    "hybrid, another seed": {"label_weight": 1.0, "seed": 1},
 }
 """What differs from the default recipe."""
 
@@ -293,7 +295,7 @@ def evaluation(rows: Sequence[Row], bench: Bench, data: Path) -> Evaluation:
             "auc": "probe on the embedding of real alerts, as in `encoder evaluate`",
         },
         remarks=(
-            "One seed each: a difference smaller than that of two seeds says nothing, whatever its interval.",
+            "One seed each: a difference smaller than between two seeds of the recipe says nothing, whatever its interval.",
             "With label_weight the encoder was told the simulation's labels: its macro_f1 is not of N labels alone.",
         ),
     )

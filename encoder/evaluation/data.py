@@ -10,6 +10,7 @@ from broker.alert import Enriched
 from broker.errors import SettingsError
 from broker.packet_files import PacketFiles
 from encoder.embedded import outcomes
+from encoder.evaluation.plain import plain_row
 from encoder.evaluation.probes import evaluate_alerts, read_columns
 from encoder.evaluation.result import Section, Source, digest_of
 from encoder.features import alert_row
@@ -148,7 +149,7 @@ def _alerts(
     model, heads = served(request.encoder, folder)
     told("alerts")
     found = [
-        alert_row(outcome, heads=heads)
+        {**alert_row(outcome, heads=heads), **plain_row(outcome.alert, model.contract.grid)}
         for _, outcome in outcomes(PacketFiles.find(paths), model)
         if isinstance(outcome, Enriched)
     ]

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from broker.errors import SettingsError
 from encoder.evaluate import DEFINITIONS, Floats, Measured, auc, measure, scaled_errors, sigma_mad
+from encoder.evaluation.plain import plain_features
 from encoder.evaluation.result import Section, Target
 from encoder.labels import whole_id
 
@@ -164,7 +165,8 @@ def evaluate_alerts(rows: Sequence[Mapping[str, Any]], known: Mapping[int, Mappi
     Parameters
     ----------
     rows : sequence of mapping
-        Of `encoder.features.alert_row`: ids, embedding, outputs.
+        Of `encoder.features.alert_row`: ids, embedding, outputs; with those of `encoder.evaluation.plain.plain_row`,
+        baselines stand beside.
     known : mapping
         Of `read_columns`.
 
@@ -194,7 +196,8 @@ def evaluate_alerts(rows: Sequence[Mapping[str, Any]], known: Mapping[int, Mappi
             )
             continue
         table = _ask(question, joined, first, second)
-        tables[f"{question.name}: {question.first} against {question.second}"] = table
+        counts = f"{first.sum()} against {second.sum()}"
+        tables[f"{question.name}: {question.first} against {question.second}, {counts}"] = table
         # The aim is asked of one method that is named beforehand, not of the best on what is tested.
         asked = WITH_OUTPUTS if WITH_OUTPUTS in table else PROBE
         area = table[asked]["auc"]
@@ -243,6 +246,8 @@ def _ask(
         scores[f"the model's own {question.output}, no label used"] = (
             question.sign * said[:, outputs.index(question.output)]
         )
+    for name, plain in plain_features([rows[i] for i in chosen]).items():
+        scores[name] = probe(plain, truth, groups)
     return {name: {"auc": _area(score, truth, groups)} for name, score in scores.items()}
 
 

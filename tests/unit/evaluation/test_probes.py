@@ -48,6 +48,20 @@ def test_a_probe_finds_a_direction_and_outputs_are_read() -> None:
     )
 
 
+def test_baselines_stand_beside_and_are_told_apart() -> None:
+    rows, known = rows_and_labels(0.0)
+    rng = np.random.default_rng(3)
+    for row in rows:
+        real = float(known[row["alert_id"]]["drb"]) > 0.5  # type: ignore[index]
+        row["pixels"] = rng.normal(size=30) + 3.0 * real
+        row["photometry"] = rng.normal(size=12)
+    title, table = next(iter(evaluate_alerts(rows, known).tables.items()))
+    real = sum(row["drb"] == "0.99" for row in known.values())
+    assert title.endswith(f"{real} against {COUNT - real}")
+    assert table["probe on PCA of pixels"]["auc"].value > 0.95
+    assert table["probe on the packet's photometry"]["auc"].value == pytest.approx(0.5, abs=0.12)
+
+
 def test_noise_is_worth_chance() -> None:
     rows, known = rows_and_labels(0.0)
     table = next(iter(evaluate_alerts(rows, known).tables.values()))
