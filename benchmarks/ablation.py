@@ -295,7 +295,7 @@ def evaluation(rows: Sequence[Row], bench: Bench, data: Path) -> Evaluation:
             "auc": "probe on the embedding of real alerts, as in `encoder evaluate`",
         },
         remarks=(
-            "One seed each: a difference smaller than between two seeds of the recipe says nothing, whatever its interval.",
+            "One seed each: a difference smaller than that between two seeds says nothing, whatever its interval.",
             "With label_weight the encoder was told the simulation's labels: its macro_f1 is not of N labels alone.",
         ),
     )
@@ -342,11 +342,12 @@ def main(
     for name in names:
         console.print(f"{len(rows) + 1} of {len(names)}: {name}")
         known = output / _folder(name) / "row.json"
-        rows.append(
-            Row.model_validate_json(known.read_text())
-            if known.exists()
-            else run(name, bench, output / _folder(name), epochs, console)
-        )
+        if known.exists():
+            rows.append(Row.model_validate_json(known.read_text()))
+            if name != names[-1]:
+                continue
+        else:
+            rows.append(run(name, bench, output / _folder(name), epochs, console))
         found = evaluation(list(compared(rows, bench, output)), bench, data)
         (output / "report.json").write_text(found.model_dump_json(indent=1) + "\n")
         (output / "report.html").write_text(page(found), encoding="utf-8")
