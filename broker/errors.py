@@ -3,22 +3,26 @@
 ::
 
     NightjarError
-    ├── ConfigurationError      what the operator gave cannot work: exit code 2
-    │   ├── SettingsError       a setting, a file or a command line
+    ├── ConfigurationError      of the configuration: exit code 2, do not restart
+    │   ├── SettingsError       a setting, a file or a command line; a topic that is not there
     │   └── ModelRefused        a model file whose contract does not hold
-    ├── AlertError              one message cannot be read: dead letter
+    ├── AlertError              of the alert: dead letter
     │   ├── FrameError          not a Confluent frame, nor an Avro container
     │   ├── SchemaUnknown       the frame or container names no bundled schema
     │   ├── ContainerError      an Avro object container that cannot be read
     │   └── DatumError          the datum breaks the schema it claims
-    ├── CutoutError             one stamp cannot be read: partial, with a flag
-    └── KafkaError              Kafka cannot be reached or refused a request
+    ├── CutoutError             of the alert: one stamp cannot be read: partial, with a flag
+    └── KafkaError              of Kafka: exit code 1, before the commit: the batch comes again
+        ├── Unavailable         of the moment: tried again for as long as it lasts
+        ├── TooLarge            of the alert: its topic takes no record of that size: dead letter
+        └── Interrupted         told to stop while Kafka did not answer
 
-`AlertError` is caught in one place (`broker.pipeline`), `CutoutError` in one place
-(`broker.geometry`). Anything else stops the process before the commit, and the batch
-comes again.
+`AlertError` is caught in one place (`broker.pipeline`), `CutoutError` in one place (`broker.geometry`), `Unavailable`
+and `TooLarge` in one place (`broker.delivery`). Anything else, as an error of the programmer, stops the process before
+the commit with exit code 1, and the batch comes again.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -31,6 +35,7 @@ class Reason(StrEnum):
     CONTAINER_INVALID = "container_invalid"
     CODEC_UNSUPPORTED = "codec_unsupported"
     DATUM_INVALID = "datum_invalid"
+    MESSAGE_TOO_LARGE = "message_too_large"
 
 
 class NightjarError(Exception):
@@ -99,3 +104,37 @@ class CutoutError(NightjarError):
 
 class KafkaError(NightjarError):
     """Kafka cannot be reached, or refused a request."""
+
+
+class Unavailable(KafkaError):
+    """Kafka cannot do it at the moment: unreachable, timed out, too few replicas, a coordinator that moved.
+
+    Parameters
+    ----------
+    text : str
+    unwritten : sequence of int
+        Which of the records written are not acknowledged.
+    """
+
+    def __init__(self, text: str, unwritten: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.unwritten = tuple(unwritten)
+
+
+class TooLarge(KafkaError):
+    """Records larger than their topic takes; the others were acknowledged.
+
+    Parameters
+    ----------
+    text : str
+    refused : sequence of int
+        Which of the records.
+    """
+
+    def __init__(self, text: str, refused: Sequence[int]) -> None:
+        super().__init__(text)
+        self.refused = tuple(refused)
+
+
+class Interrupted(KafkaError):
+    """Told to stop while waiting for Kafka."""

@@ -35,6 +35,10 @@ UNIX_EPOCH_MJD = 40587.0
 SECONDS_PER_DAY = 86400.0
 
 
+RETRIED = ("write", "transaction")
+"""What is begun again."""
+
+
 class Metrics:
     """Counters of one consumer, in a registry of their own.
 
@@ -89,6 +93,19 @@ class Metrics:
         self._lag = Gauge(
             "nightjar_lag_messages", "Messages not yet read in the partitions held.", registry=registry
         )
+        self._waiting = Gauge(
+            "nightjar_waiting_seconds",
+            "How long a write has waited for Kafka; 0 when none does.",
+            registry=registry,
+        )
+        self._retries = Counter(
+            "nightjar_retries_total",
+            "Writes and transactions that were begun again for a cause that passes.",
+            ["what"],
+            registry=registry,
+        )
+        for what in RETRIED:
+            self._retries.labels(what)
         for reason in Reason:
             self._rejected.labels(reason.value)
 
@@ -114,6 +131,14 @@ class Metrics:
     def lag(self, messages: int) -> None:
         """Note how far behind the source is."""
         self._lag.set(messages)
+
+    def waiting(self, seconds: float) -> None:
+        """Note how long a write has waited."""
+        self._waiting.set(seconds)
+
+    def retried(self, what: str) -> None:
+        """Count one more attempt at one of `RETRIED`."""
+        self._retries.labels(what).inc()
 
     def published(self, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes whose records are acknowledged."""

@@ -3,7 +3,6 @@
 import logging
 import threading
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +11,16 @@ import typer
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
+from broker.cli.delivering import delivery_of
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
-from broker.consumer import AtLeastOnce, Consumer, Summary
+from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
-from broker.kafka import KafkaSink, KafkaSource
+from broker.kafka import KafkaSource
 from broker.metrics import Metrics
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
-from broker.records import RecordBuilder
 from broker.settings import Settings, load
 from broker.survey import WANTED
-from broker.topics import OUTPUT_SUFFIXES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 logger = logging.getLogger("broker.cli")
@@ -71,6 +69,16 @@ def consume(
     validate: Annotated[
         str | None, typer.Option(help="full (default): walk each datum to its end before it goes on; or off.")
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(
+            help="at-least-once (default): a crash may repeat alerts; or exactly-once: outputs and offsets in one "
+            "transaction, on one cluster."
+        ),
+    ] = None,
+    lite: Annotated[
+        bool, typer.Option("--lite", help="Write PREFIX.lite too: the same records without the stamps.")
+    ] = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -105,10 +113,11 @@ def consume(
             "output_prefix": output_prefix,
             "kafka": {"bootstrap_servers": bootstrap_servers, "group_id": group_id},
             "sink": {"bootstrap_servers": sink_bootstrap_servers},
-            "consumer": {"start": start, "exit_at_end": exit_at_end or None},
+            "consumer": {"start": start, "exit_at_end": exit_at_end or None, "delivery": delivery},
             "probes": {"host": metrics_host, "port": metrics_port},
             "model": model,
             "heads": head,
+            "lite": lite or None,
             "validation": validate,
             "log_level": log_level,
         }
@@ -124,7 +133,8 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
     ------
     ConfigurationError, KafkaError
     """
-    metrics, health = Metrics(), Health(settings.probes.turn_seconds)
+    metrics = Metrics()
+    health = Health(settings.probes.turn_seconds, settings.probes.unready_seconds)
     with ExitStack() as stack:
         if settings.probes.port is not None:
             probes = Probes(settings.probes.host, settings.probes.port, health, metrics.render)
@@ -135,21 +145,13 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         health.model_warm = True
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
-        sink = KafkaSink(
-            *settings.sink_connection,
-            settings.sink,
-            connect_seconds=settings.consumer.connect_seconds,
-            stop=stop,
-        )
-        stack.callback(sink.close)
-        outputs = [settings.prefix + suffix for suffix in OUTPUT_SUFFIXES]
-        sink.require(outputs, settings.consumer.topic_seconds)
         store = SchemaStore()
+        pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
         return Consumer(
             source=source,
-            delivery=AtLeastOnce(source, sink, metrics),
+            delivery=delivery,
             pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads),
-            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar"), store),
+            pack=pack,
             metrics=metrics,
             health=health,
             stop=stop,

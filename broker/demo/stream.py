@@ -14,7 +14,8 @@ from functools import partial
 from itertools import count
 
 from broker.alert import Message, Record
-from broker.consumer import Sink, Source
+from broker.consumer import Source
+from broker.delivery import Sink
 from broker.demo.alerts import SimulatedAlert
 from broker.demo.processes import Program
 from broker.errors import NightjarError

@@ -1,5 +1,6 @@
 """What both ends share: how to reach a cluster, and what librdkafka says on the way."""
 
+import json
 import logging
 import threading
 import time
@@ -23,6 +24,9 @@ REMINDER_SECONDS = 10.0
 
 METADATA_SECONDS = 2.0
 """One look at a cluster's metadata; short, so that a stop signal is heard between two of them."""
+
+STATISTICS_SECONDS = 5.0
+"""Time between two looks at which brokers are connected."""
 
 logger = logging.getLogger("broker.kafka")
 
@@ -64,6 +68,7 @@ class Listener:
         self.last: str | None = None
         self._role = role
         self._told = -REMINDER_SECONDS
+        self._silent_since: float | None = None
 
     def __call__(self, fault: Fault) -> None:
         """Take one report, as librdkafka's ``error_cb``."""
@@ -75,6 +80,19 @@ class Listener:
         if now - self._told >= REMINDER_SECONDS:
             self._told = now
             logger.warning("%s: %s (%s); trying again", self._role, fault.str(), fault.name())
+
+    def hear_statistics(self, text: str) -> None:
+        """Take librdkafka's statistics, as its ``stats_cb``: whether any broker is connected."""
+        brokers = json.loads(text)["brokers"].values()
+        if any(broker["state"] == "UP" for broker in brokers):
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long no broker has been connected, to the nearest of `STATISTICS_SECONDS`."""
+        return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
     def check(self) -> None:
         """End with what waiting will not mend.
@@ -96,7 +114,12 @@ def client(make: Callable[..., Client], properties: dict[str, Any], listener: Li
         When librdkafka refuses a property.
     """
     try:
-        return make(properties | {"error_cb": listener}, logger=logger)
+        heard = {
+            "error_cb": listener,
+            "stats_cb": listener.hear_statistics,
+            "statistics.interval.ms": int(STATISTICS_SECONDS * 1000),
+        }
+        return make(properties | heard, logger=logger)
     except KafkaException as error:
         raise SettingsError(
             f"librdkafka refuses a setting: {error.args[0].str()}: correct or remove it"

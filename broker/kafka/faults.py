@@ -13,6 +13,9 @@ REFUSALS = {
     Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
     Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
     Fault.CLUSTER_AUTHORIZATION_FAILED: "ask for the right to write with an idempotent producer",
+    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for the rights to describe and write this transactional id",
+    Fault.FENCED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
+    Fault.UNRELEASED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
 }
 """Faults that waiting does not mend, and what does."""
 
@@ -20,7 +23,6 @@ LOST_TO_OTHERS = {
     Fault.ILLEGAL_GENERATION,
     Fault.UNKNOWN_MEMBER_ID,
     Fault.REBALANCE_IN_PROGRESS,
-    Fault.FENCED_INSTANCE_ID,
     Fault.STALE_MEMBER_EPOCH,
     Fault.FENCED_MEMBER_EPOCH,
     Fault._ASSIGNMENT_LOST,
@@ -40,6 +42,20 @@ OF_THE_MOMENT = {
 }
 """Refusals of a commit that pass by themselves: the next commit carries these offsets too."""
 
+
+MISSING_TOPIC = {Fault.UNKNOWN_TOPIC_OR_PART, Fault._UNKNOWN_TOPIC, Fault._UNKNOWN_PARTITION}
+"""Nowhere to write to: only whoever makes topics can mend it."""
+
+TOO_LARGE = {Fault.MSG_SIZE_TOO_LARGE, Fault.RECORD_LIST_TOO_LARGE}
+"""A record, or the batch it stood in, that its topic does not take."""
+
+TAKEN_OVER = {
+    Fault._FENCED,
+    Fault.PRODUCER_FENCED,
+    Fault.INVALID_PRODUCER_EPOCH,
+    Fault.TRANSACTION_COORDINATOR_FENCED,
+}
+"""A transaction's producer that the coordinator has put out: by a time-out, or for another of the same id."""
 
 PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
 """What librdkafka says, under a code of the moment, where a listener does not speak TLS."""

@@ -7,6 +7,7 @@ become a silent default. Secrets come from the environment, or from files named 
 """
 
 from broker.settings.loading import checked, load
+from broker.settings.membership import Classic, Kip848, Membership
 from broker.settings.sections import ConsumerSettings, Extra, ProbeSettings, SinkSettings, SourceSettings
 from broker.settings.security import Plaintext, Scram, Section, Security
 from broker.settings.whole import PREFIX, Settings
@@ -14,8 +15,11 @@ from broker.topics import Topics
 
 __all__ = [
     "PREFIX",
+    "Classic",
     "ConsumerSettings",
     "Extra",
+    "Kip848",
+    "Membership",
     "Plaintext",
     "ProbeSettings",
     "Scram",

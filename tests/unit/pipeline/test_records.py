@@ -35,7 +35,8 @@ def build() -> RecordBuilder:
 
 def published(pipeline: Pipeline, build: RecordBuilder, value: bytes | None) -> Record:
     message = Message(value, "alerts", 3, 41, b"their key", (("their", b"header"),), 1_700_000_000_123)
-    return build(pipeline([message])[0])
+    (record,) = build(pipeline([message])[0]).records
+    return record
 
 
 def decoded(record: Record) -> dict:
