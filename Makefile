@@ -8,7 +8,7 @@ RUN := runs/default
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit integration bench model model-gpu schemas lock wheels clean
+.PHONY: help demo test lint types imports unit integration chaos bench model model-gpu schemas lock wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ unit: $(DEV)/.ready ## Tests that need no Kafka server
 
 integration: $(DEV)/.ready ## Tests on a real Apache Kafka
 	$(BIN)/python -m pytest tests/integration
+
+chaos: $(DEV)/.ready ## Consumers, cluster and network are hurt at full length (an hour); the account is build/chaos.json
+	mkdir -p build
+	NIGHTJAR_CHAOS=full NIGHTJAR_CHAOS_REPORT=build/chaos.json $(BIN)/python -m pytest -v --timeout 7200 tests/integration/test_chaos.py
 
 bench: $(DEV)/.ready ## The hot path against the common path, side by side
 	$(BIN)/python benchmarks/hot_path.py

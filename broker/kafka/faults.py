@@ -61,8 +61,14 @@ PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
 """What librdkafka says, under a code of the moment, where a listener does not speak TLS."""
 
 
+SAME_INSTANCE = "group.instance.id"
+"""What librdkafka says, under the code of all that is fatal, to a static member whose name another took."""
+
+
 def remedy_of(fault: Fault) -> str | None:
     """Say what mends a fault that waiting does not; None where waiting may."""
+    if fault.code() == Fault._FATAL and SAME_INSTANCE in fault.str():
+        return REFUSALS[Fault.FENCED_INSTANCE_ID]
     if PLAIN_LISTENER in fault.str():
         return "correct the port or the security setting"
     return REFUSALS.get(fault.code())

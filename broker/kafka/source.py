@@ -24,12 +24,10 @@ from broker.kafka.connection import (
 )
 from broker.kafka.faults import LOST_TO_OTHERS, OF_THE_MOMENT, REFUSALS, as_ours
 from broker.kafka.gather import Gatherer
+from broker.kafka.offsets import at_time, committed, places_of, watermarks
 from broker.kafka.terms import Place, as_message, asking, names, place_of
 from broker.kafka.topics import await_topics
 from broker.settings import ConsumerSettings, SourceSettings, Topics
-
-REQUEST_SECONDS = 10.0
-"""One question to the cluster: committed offsets, offsets of a time, ends."""
 
 SETTLE_SECONDS = 3.0
 """How long an assignment without partitions must last before it counts: a cooperative group first takes
@@ -107,7 +105,10 @@ class KafkaSource:
         self._there_at_start = frozenset(existing)
         self._topics = [topic for topic in existing if self._wanted.holds(topic)]
         if limits.exit_at_end:
-            self._ends = {place: self._watermarks(place)[1] for place in self._places()}
+            self._ends = {
+                place: watermarks(self._consumer, place)[1]
+                for place in places_of(self._consumer, self._topics)
+            }
         if self._topics:
             logger.info("reading %s", ", ".join(self._topics))
             self._join()
@@ -133,22 +134,6 @@ class KafkaSource:
             self._topics = found
             self._join()
 
-    def _places(self) -> list[Place]:
-        """Every partition there is, ours and others': they may become ours."""
-        with asking("listing partitions"):
-            found = [self._consumer.list_topics(topic, timeout=REQUEST_SECONDS) for topic in self._topics]
-        return [
-            (topic, partition)
-            for topic, metadata in zip(self._topics, found, strict=True)
-            for partition in metadata.topics[topic].partitions
-        ]
-
-    def _watermarks(self, place: Place, *, cached: bool = False) -> tuple[int, int]:
-        with asking(f"asking for the end of {place[0]}[{place[1]}]"):
-            return self._consumer.get_watermark_offsets(
-                TopicPartition(*place), REQUEST_SECONDS, cached=cached
-            )
-
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
@@ -162,38 +147,21 @@ class KafkaSource:
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
-        with asking("asking for committed offsets"):
-            committed = self._consumer.committed(partitions, timeout=REQUEST_SECONDS)
-        for partition in committed:
-            if partition.error is not None:  # not the same as nothing committed
-                raise as_ours(partition.error, f"asking for the committed offset of {names([partition])}")
-        stands = [partition for partition in committed if partition.offset >= 0]
-        fresh = [partition for partition in committed if partition.offset < 0]
+        found = committed(self._consumer, partitions)
+        stands = [partition for partition in found if partition.offset >= 0]
+        fresh = [partition for partition in found if partition.offset < 0]
         if isinstance(start := self._limits.start, datetime):
-            return stands + self._at_time(fresh, start)
+            return stands + at_time(self._consumer, fresh, start)
         return stands + [self._at_end_or_new(partition) for partition in fresh]
 
     def _at_end_or_new(self, partition: TopicPartition) -> TopicPartition:
         """Begin at the end of a topic that was there at start, and at the beginning of one made since."""
         if partition.topic not in self._there_at_start:
             return TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING)
-        _, end = self._watermarks(place_of(partition))
+        _, end = watermarks(self._consumer, place_of(partition))
         # Committed with the next batch, or on leaving: whoever takes over goes on from here, not from a later end.
         self._pending[place_of(partition)] = end
         return TopicPartition(partition.topic, partition.partition, end)
-
-    def _at_time(self, partitions: list[TopicPartition], start: datetime) -> list[TopicPartition]:
-        milliseconds = int(start.timestamp() * 1000)
-        asked = [
-            TopicPartition(partition.topic, partition.partition, milliseconds) for partition in partitions
-        ]
-        with asking(f"asking for offsets at {start}"):
-            found = self._consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS) if asked else []
-        later = [partition for partition in found if partition.offset < 0]
-        if later:
-            # Kafka answers so where no message is that young; librdkafka's mock cluster always does.
-            logger.warning("%s: no message from %s on; reading begins at the end", names(later), start)
-        return found
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # What is pending was written, and only its commit failed; a batch in hand is no longer ours to commit.
@@ -287,6 +255,11 @@ class KafkaSource:
         after = {(message.topic, message.partition): message.offset + 1 for message in batch}
         return [TopicPartition(*place, offset) for place, offset in after.items()]
 
+    def settled(self, batch: Sequence[Message]) -> None:
+        """Note that a transaction has committed the offsets after `batch`."""
+        for message in batch:
+            self._pending.pop((message.topic, message.partition), None)
+
     def membership(self) -> Any:
         """Metadata of our membership, for a transaction: the coordinator refuses those who are members no more."""
         return self._consumer.consumer_group_metadata()
@@ -376,7 +349,7 @@ class KafkaSource:
         """Messages between our position and the ends last heard of, over the assigned partitions."""
         behind = 0
         for place, position in self._next.items():
-            _, high = self._watermarks(place, cached=True)
+            _, high = watermarks(self._consumer, place, cached=True)
             behind += max(0, high - position)
         return behind
 

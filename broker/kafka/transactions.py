@@ -32,6 +32,9 @@ class Group(Protocol):
     def offsets(self, batch: Sequence[Message]) -> list[TopicPartition]:
         """Positions after `batch`."""
 
+    def settled(self, batch: Sequence[Message]) -> None:
+        """Note that the offsets after `batch` are committed."""
+
     def membership(self) -> Any:
         """Metadata of our membership, by which the coordinator refuses those who are members no more."""
 
@@ -111,6 +114,7 @@ class KafkaTransactions(KafkaSink):
         except (Unavailable, TooLarge):
             self._abort()
             raise
+        self._group.settled(batch)
 
     def _open(self) -> None:
         if not self._begun:

@@ -83,6 +83,11 @@ class SourceSettings(Section):
     membership: Membership = Classic()
     extra: Extra = Field(default={})
 
+    @field_validator("membership", mode="before")
+    @classmethod
+    def _classic_unless_told(cls, membership: object) -> object:
+        return {"protocol": "classic", **membership} if isinstance(membership, dict) else membership
+
     @field_validator("extra")
     @classmethod
     def _not_ours(cls, extra: Extra) -> Extra:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from . import kafka_server
 
@@ -54,6 +54,19 @@ class Cluster:
         for future in made.values():
             future.result(timeout=30)
         return topic
+
+    def make_named(self, name: str, partitions: int, **settings: str) -> None:
+        """Make one topic of a given name."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        config = {"max.message.bytes": "10485760", **settings}
+        admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(timeout=30)
+
+    def set(self, topic: str, name: str, value: str) -> None:
+        """Change one setting of a topic."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        change = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[change])
+        admin.incremental_alter_configs([resource])[resource].result(timeout=30)
 
     def publish(self, topic: str, values: Sequence[bytes | None], **properties: object) -> None:
         """Publish values in turn over the partitions, in one transaction if the properties name one."""

@@ -21,9 +21,9 @@ from broker.alert import (
 )
 from broker.consumer import Consumer, Summary
 from broker.delivery import AtLeastOnce
-from broker.patience import Patience
 from broker.errors import KafkaError, Reason
 from broker.metrics import Metrics
+from broker.patience import Patience
 from broker.probes import Health
 from broker.testing.memory import MemorySink, MemorySource
 
