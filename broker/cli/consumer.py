@@ -17,9 +17,10 @@ from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
 from broker.kafka import KafkaSource
 from broker.metrics import Metrics
+from broker.overload import Shedding
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
-from broker.settings import Settings, load
+from broker.settings import Overload, Settings, load
 from broker.survey import WANTED
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -146,11 +147,12 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
         store = SchemaStore()
+        pipeline = Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads)
         pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
         return Consumer(
             source=source,
             delivery=delivery,
-            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads),
+            pipeline=_under_load(pipeline, settings.consumer.overload),
             pack=pack,
             metrics=metrics,
             health=health,
@@ -159,6 +161,13 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
             linger_seconds=settings.consumer.linger_seconds,
             exit_at_end=settings.consumer.exit_at_end,
         ).run()
+
+
+def _under_load(pipeline: Pipeline, overload: Overload) -> Pipeline | Shedding:
+    if overload.policy == "keep-order":
+        return pipeline
+    share = overload.share if overload.policy == "sample" else 0.0
+    return Shedding(pipeline, overload.late_seconds, share)
 
 
 def _load_model(settings: Settings, metrics: Metrics) -> Model:

@@ -8,7 +8,14 @@ become a silent default. Secrets come from the environment, or from files named 
 
 from broker.settings.loading import checked, load
 from broker.settings.membership import Classic, Kip848, Membership
-from broker.settings.sections import ConsumerSettings, Extra, ProbeSettings, SinkSettings, SourceSettings
+from broker.settings.sections import (
+    ConsumerSettings,
+    Extra,
+    Overload,
+    ProbeSettings,
+    SinkSettings,
+    SourceSettings,
+)
 from broker.settings.security import Plaintext, Scram, Section, Security
 from broker.settings.whole import PREFIX, Settings
 from broker.topics import Topics
@@ -20,6 +27,7 @@ __all__ = [
     "Extra",
     "Kip848",
     "Membership",
+    "Overload",
     "Plaintext",
     "ProbeSettings",
     "Scram",

@@ -150,6 +150,25 @@ Start: TypeAlias = Annotated[Literal["earliest", "latest"] | datetime, BeforeVal
 """Where to begin where the group has no committed offset; a time without a zone is UTC."""
 
 
+class Overload(Section):
+    """What is done when alerts come faster than they are enriched.
+
+    Attributes
+    ----------
+    policy : "keep-order", "newest-first" or "sample"
+        Enrich every alert and fall behind; or pass alerts that are late on without the network, flagged ``shed``, all
+        of them or all but a share.
+    late_seconds : float
+        Age since publication beyond which an alert is late.
+    share : float
+        With ``sample``: of the late ones that are enriched.
+    """
+
+    policy: Literal["keep-order", "newest-first", "sample"] = "keep-order"
+    late_seconds: float = Field(default=60.0, gt=0.0)
+    share: float = Field(default=0.1, gt=0.0, lt=1.0)
+
+
 class ConsumerSettings(Section):
     """How the loop turns.
 
@@ -162,6 +181,7 @@ class ConsumerSettings(Section):
     delivery : "at-least-once" or "exactly-once"
         Whether a crash may repeat alerts in the output, or outputs and offsets stand in one transaction, which needs
         source and sink to be one cluster.
+    overload : Overload
     batch_size : int
         Most messages taken in one turn.
     batch_bytes : int
@@ -181,6 +201,7 @@ class ConsumerSettings(Section):
     start: Start = "earliest"
     exit_at_end: bool = False
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
+    overload: Overload = Overload()
     batch_size: int = Field(default=256, ge=1, le=10_000)
     batch_bytes: int = Field(default=33_554_432, ge=1)
     linger_seconds: float = Field(default=0.2, gt=0.0, le=10.0)

@@ -1,7 +1,7 @@
 """What went in against what came out, by source position; every output is decoded.
 
-The reader is a plain confluent_kafka consumer and fastavro with the schema whose fingerprint the header names: nothing of
-the broker's own reading is trusted here.
+The reader is a plain confluent_kafka consumer and fastavro with the schema whose fingerprint the header names: nothing
+of the broker's own reading is trusted here.
 """
 
 import io

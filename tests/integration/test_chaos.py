@@ -29,7 +29,7 @@ Record = Callable[[str, Any], None]
 
 
 @pytest.fixture(scope="module")
-def record() -> Iterator[Record]:
+def record() -> Record:
     """Keep what was found, for the document."""
     found: dict[str, Any] = {}
 
@@ -38,7 +38,7 @@ def record() -> Iterator[Record]:
         if REPORT:
             Path(REPORT).write_text(json.dumps(found, indent=1) + "\n")
 
-    yield keep
+    return keep
 
 
 @pytest.fixture(params=DELIVERIES)

@@ -45,7 +45,7 @@ def account(
     sent = {(topic, n % partitions, n // partitions): value for n, value in enumerate(values)}
     ledger = Ledger(set(sent))
     for suffix in OUTPUTS:
-        ledger.read(cluster.servers, f"{topic}.{suffix}", committed=committed, values=sent)
+        ledger.read(cluster.servers, f"{topic}.{suffix}", values=sent)
     return ledger
 
 
