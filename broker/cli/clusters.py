@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from broker.settings import Extra, Plaintext, Scram, Settings, SinkSettings, SourceSettings, checked, load
+from broker.settings import Extra, Security, Settings, SinkSettings, SourceSettings, checked, load
 
-Connection: TypeAlias = tuple[str, Plaintext | Scram]
+Connection: TypeAlias = tuple[str, Security]
 
 NO_GROUP = "nightjar-subscribe"
 """Kafka asks for a group's name even of readers without one; nothing is ever stored under it."""

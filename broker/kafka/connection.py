@@ -12,7 +12,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka.faults import remedy_of
-from broker.settings import Plaintext, Scram
+from broker.settings import Security
 
 MAX_MESSAGE_BYTES = 10_485_760
 """Largest message in and out; real Rubin packets with long histories exceed 0.5 MB, ten times Kafka's default
@@ -29,7 +29,7 @@ logger = logging.getLogger("broker.kafka")
 Client = TypeVar("Client", Consumer, Producer)
 
 
-def connection(bootstrap_servers: str, security: Plaintext | Scram) -> dict[str, Any]:
+def connection(bootstrap_servers: str, security: Security) -> dict[str, Any]:
     """Properties by which a cluster is reached.
 
     Raises

@@ -22,7 +22,7 @@ from broker.kafka.connection import (
     connection,
 )
 from broker.kafka.faults import REFUSALS, as_ours
-from broker.settings import Plaintext, Scram, SinkSettings
+from broker.settings import Security, SinkSettings
 
 QUEUE_KBYTES = 262_144
 """Size of the producer's queue; one of 32 MB was measured slower than this one."""
@@ -37,7 +37,7 @@ class KafkaSink:
     Parameters
     ----------
     bootstrap_servers : str
-    security : Plaintext or Scram
+    security : Security
     settings : SinkSettings
     connect_seconds : float
         How long to look for a broker.
@@ -55,7 +55,7 @@ class KafkaSink:
     def __init__(
         self,
         bootstrap_servers: str,
-        security: Plaintext | Scram,
+        security: Security,
         settings: SinkSettings,
         *,
         connect_seconds: float,
@@ -163,7 +163,7 @@ class KafkaSink:
 
 
 def _properties(
-    bootstrap_servers: str, security: Plaintext | Scram, settings: SinkSettings
+    bootstrap_servers: str, security: Security, settings: SinkSettings
 ) -> dict[str, Any]:
     return {
         "queue.buffering.max.kbytes": QUEUE_KBYTES,

@@ -8,7 +8,7 @@ become a silent default. Secrets come from the environment, or from files named 
 
 from broker.settings.loading import checked, load
 from broker.settings.sections import ConsumerSettings, Extra, ProbeSettings, SinkSettings, SourceSettings
-from broker.settings.security import Plaintext, Scram, Section, Security
+from broker.settings.security import MutualTls, Plain, Plaintext, Sasl, Scram, Section, Security, Tls
 from broker.settings.whole import PREFIX, Settings
 from broker.topics import Topics
 
@@ -16,14 +16,18 @@ __all__ = [
     "PREFIX",
     "ConsumerSettings",
     "Extra",
+    "MutualTls",
+    "Plain",
     "Plaintext",
     "ProbeSettings",
+    "Sasl",
     "Scram",
     "Section",
     "Security",
     "Settings",
     "SinkSettings",
     "SourceSettings",
+    "Tls",
     "Topics",
     "checked",
     "load",
