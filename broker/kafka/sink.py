@@ -65,7 +65,9 @@ class KafkaSink:
         self._failures: list[tuple[str, Fault]] = []
         self._waiting = 0
         self._stop = stop
-        self._producer = client(Producer, _properties(bootstrap_servers, security, settings), self._listener)
+        self._producer = client(
+            Producer, _properties(bootstrap_servers, security, settings), self._listener, security
+        )
         await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
 
     def require(self, topics: Sequence[str], seconds: float) -> None:
