@@ -12,10 +12,11 @@ import typer
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
+from broker.cli.check import check as try_all
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
 from broker.consumer import AtLeastOnce, Consumer, Summary
 from broker.inference import Head, Model
-from broker.kafka import KafkaSink, KafkaSource
+from broker.kafka import KafkaSink, KafkaSource, rights
 from broker.metrics import Metrics
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
@@ -68,6 +69,13 @@ def consume(
         bool,
         typer.Option("--exit-at-end", help="End when every partition has reached the end it had at start."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Try clusters, certificates, rights, topics and model without reading; print a table.",
+        ),
+    ] = False,
     validate: Annotated[
         str | None, typer.Option(help="full (default): walk each datum to its end before it goes on; or off.")
     ] = None,
@@ -114,6 +122,8 @@ def consume(
         }
         settings = load(said, config)
         log_to_stderr(settings.log_level)
+        if check:
+            raise typer.Exit(try_all(settings, stop_on_signals()))
         typer.echo(run(settings, stop_on_signals()))
 
 
@@ -133,6 +143,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         model = _load_model(settings, metrics)
         heads = [_load_head(path, model) for path in settings.heads]
         health.model_warm = True
+        rights.require(settings, stop)
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
         sink = KafkaSink(

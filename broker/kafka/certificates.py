@@ -148,7 +148,8 @@ def _told(shown: Mapping[str, Any]) -> Certificate:
     issuer = dict(pair for part in shown["issuer"] for pair in part)
     names = tuple(name for kind, name in shown.get("subjectAltName", ()) if kind in {"DNS", "IP Address"})
     begins, ends = (
-        datetime.fromtimestamp(ssl.cert_time_to_seconds(shown[name]), UTC) for name in ("notBefore", "notAfter")
+        datetime.fromtimestamp(ssl.cert_time_to_seconds(shown[name]), UTC)
+        for name in ("notBefore", "notAfter")
     )
     return Certificate(names, issuer.get("commonName") or issuer.get("organizationName", "?"), begins, ends)
 

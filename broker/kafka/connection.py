@@ -17,7 +17,7 @@ from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka import certificates
 from broker.kafka.faults import remedy_of
 from broker.kafka.passwords import PasswordFile
-from broker.settings import Sasl, Security
+from broker.settings import Extra, Sasl, Security
 
 MAX_MESSAGE_BYTES = 10_485_760
 """Largest message in and out; real Rubin packets with long histories exceed 0.5 MB, ten times Kafka's default
@@ -28,6 +28,9 @@ REMINDER_SECONDS = 10.0
 
 METADATA_SECONDS = 2.0
 """One look at a cluster's metadata; short, so that a stop signal is heard between two of them."""
+
+OF_CONNECTIONS = ("security.", "ssl.", "sasl.", "enable.ssl.", "socket.")
+"""How librdkafka's properties begin that all its clients share: how a cluster is reached."""
 
 logger = logging.getLogger("broker.kafka")
 
@@ -48,6 +51,11 @@ def connection(bootstrap_servers: str, security: Security) -> dict[str, Any]:
         "socket.keepalive.enable": True,
     }
     return properties | security.properties()
+
+
+def of_connection(extra: Extra) -> Extra:
+    """Take from the properties of one kind of client those that any kind may be given."""
+    return {name: value for name, value in extra.items() if name.startswith(OF_CONNECTIONS)}
 
 
 class Listener:
@@ -139,7 +147,11 @@ def client(
 
 
 def await_broker(
-    kafka: Consumer | Producer | AdminClient, listener: Listener, servers: str, seconds: float, stop: threading.Event
+    kafka: Consumer | Producer | AdminClient,
+    listener: Listener,
+    servers: str,
+    seconds: float,
+    stop: threading.Event,
 ) -> ClusterMetadata | None:
     """Look for a broker until one answers.
 

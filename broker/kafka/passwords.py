@@ -76,7 +76,7 @@ class PasswordFile:
         logger.info("password_file %s has changed: the next connection uses it", self._file)
 
     def _state(self) -> tuple[int, int, int] | None:
-        """What differs when the file was written, or replaced as mounted secrets are."""
+        """Give what differs when the file was written, or replaced as mounted secrets are."""
         try:
             found = self._file.stat()
         except OSError:

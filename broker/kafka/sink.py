@@ -164,9 +164,7 @@ class KafkaSink:
         self._producer.flush(SLICE_SECONDS)
 
 
-def _properties(
-    bootstrap_servers: str, security: Security, settings: SinkSettings
-) -> dict[str, Any]:
+def _properties(bootstrap_servers: str, security: Security, settings: SinkSettings) -> dict[str, Any]:
     return {
         "queue.buffering.max.kbytes": QUEUE_KBYTES,
         "queue.buffering.max.messages": 100_000,

