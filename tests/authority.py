@@ -20,6 +20,8 @@ email_in_dn=no
 commonName=supplied
 """
 
+OF_AN_AUTHORITY = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+
 DAY = timedelta(days=1)
 
 
@@ -51,7 +53,7 @@ class Issued:
 class Authority:
     """Issues certificates in a folder of its own."""
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(self, folder: Path, name: str = "authority", ends: timedelta = 30 * DAY) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self.ca_file = folder / "ca.pem"
@@ -59,11 +61,10 @@ class Authority:
         (folder / "index").touch()
         (folder / "serial").write_text("01\n", encoding="utf-8")
         (folder / "index.attr").write_text("unique_subject = no\n", encoding="utf-8")
-        of_ca = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-        self._openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={name}"),
-            *("-keyout", "ca.key", "-out", "ca.pem", *of_ca),
-        )
+        (folder / "ca.ext").write_text(OF_AN_AUTHORITY, encoding="utf-8")
+        request = ("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", "ca.key")
+        self._openssl(*request, "-out", "ca.csr")
+        self._sign("ca", -60 * DAY, ends, "-selfsign")
 
     def issue(
         self,
@@ -83,14 +84,17 @@ class Authority:
             *("req", "-newkey", "rsa:2048", "-subj", f"/CN={name}", *protected),
             *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
         )
-        self._openssl(
-            *("ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key"),
-            *("-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", f"{name}.ext"),
-            *("-startdate", _when(begins), "-enddate", _when(ends)),
-        )
+        self._sign(name, begins, ends, "-cert", "ca.pem")
         issued = Issued(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         issued.both.write_bytes(issued.key.read_bytes() + issued.certificate.read_bytes())
         return issued
+
+    def _sign(self, name: str, begins: timedelta, ends: timedelta, *by: str) -> None:
+        self._openssl(
+            *("ca", "-batch", "-notext", "-config", "ca.cnf", "-keyfile", "ca.key", *by),
+            *("-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", f"{name}.ext"),
+            *("-startdate", _when(begins), "-enddate", _when(ends)),
+        )
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self._folder, check=True, capture_output=True)

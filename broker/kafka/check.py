@@ -16,7 +16,7 @@ from broker.errors import NightjarError
 from broker.kafka import certificates
 from broker.kafka.connection import MAX_MESSAGE_BYTES
 from broker.kafka.ends import End, ends
-from broker.kafka.rights import REQUEST_SECONDS, denied
+from broker.kafka.rights import REQUEST_SECONDS, granted
 from broker.settings import Sasl, Settings
 
 CONNECT_SECONDS = 8.0
@@ -49,12 +49,6 @@ def findings(settings: Settings, stop: threading.Event) -> Iterator[Finding]:
         yield from _end(end, min(CONNECT_SECONDS, settings.consumer.connect_seconds), stop)
 
 
-def failed(check: str, error: NightjarError) -> Finding:
-    """Make a finding of an error: behind its last colon stands what to do."""
-    found, _, remedy = " ".join(str(error).split()).rpartition(": ")
-    return Finding(check, found, remedy)
-
-
 def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
     log_in = f"{end.role}: log in"
     try:
@@ -63,7 +57,9 @@ def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
             yield _server(f"{end.role}: {address.strip()}", address.strip(), properties)
         admin, metadata = end.connect(seconds, stop)
     except NightjarError as error:
-        yield failed(log_in, error)
+        # Behind the last colon of our errors stands what to do.
+        found, _, remedy = " ".join(str(error).split()).removeprefix(f"{end.role}: ").rpartition(": ")
+        yield Finding(log_in, found, remedy)
         return
     if metadata is None:
         yield Finding(log_in, "interrupted", "let it run to its end")
@@ -89,14 +85,14 @@ def _server(check: str, address: str, properties: dict[str, Any]) -> Finding:
     if certificate.fault is not None:
         found, _, remedy = certificate.fault.rpartition(": ")
         return Finding(check, found, remedy)
-    left = f"{certificate.days_left} days left"
-    return Finding(check, f"answers; certificate valid until {certificate.ends:%Y-%m-%d} ({left})")
+    left = _counted(certificate.days_left, "day")
+    return Finding(check, f"answers; certificate valid until {certificate.ends:%Y-%m-%d} ({left} left)")
 
 
 def _logged_in(end: End, metadata: ClusterMetadata) -> str:
-    count = len(metadata.brokers)
+    brokers = _counted(len(metadata.brokers), "broker")
     how = f"as {end.security.username} by {end.security.mechanism}" if isinstance(end.security, Sasl) else ""
-    return f"{count} broker{'s' * (count != 1)} of cluster {metadata.cluster_id} {how}".rstrip()
+    return f"{brokers} of cluster {metadata.cluster_id} {how}".rstrip()
 
 
 def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
@@ -106,21 +102,20 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
     for topic in [*wanted, *end.outputs]:
         check = f"topic {topic}"
         if topic in metadata.topics:
-            count = len(metadata.topics[topic].partitions)
-            yield Finding(check, f"{count} partition{'s' * (count != 1)}")
+            yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
         else:
             yield Finding(check, "is not there, or not for us to see", "create it, or correct its name")
 
 
 def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
-    wanted = end.rights(metadata.topics)
-    lacking = set(denied(admin, metadata, wanted))
-    for right in wanted:
-        if right in lacking:
+    for right, answer in granted(admin, metadata, end.rights(metadata.topics)).items():
+        if answer is None:
+            yield Finding(str(right), "not told: found when it is used")
+        elif answer:
+            yield Finding(str(right), "granted")
+        else:
             remedy = f"ask those who run the cluster for an ACL that allows {end.we} to {right.operation}"
             yield Finding(str(right), f"not granted to {end.we}", remedy)
-        else:
-            yield Finding(str(right), "not refused")
 
 
 def _sizes(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
@@ -143,3 +138,7 @@ def _size(check: str, future: "Future[Any]") -> Finding:
     if size < MAX_MESSAGE_BYTES:
         return Finding(check, str(size), f"raise it to {MAX_MESSAGE_BYTES}, or large alerts end the consumer")
     return Finding(check, str(size))
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -59,27 +59,36 @@ def refusal(end: End, lacking: Sequence[Right]) -> str:
 
 
 def denied(admin: AdminClient, metadata: ClusterMetadata, wanted: Sequence[Right]) -> list[Right]:
-    """Give the rights that the cluster says we lack; it need not say, and a topic need not be there."""
+    """Give the rights that the cluster says we lack."""
+    return [right for right, answer in granted(admin, metadata, wanted).items() if answer is False]
+
+
+def granted(
+    admin: AdminClient, metadata: ClusterMetadata, wanted: Sequence[Right]
+) -> dict[Right, bool | None]:
+    """Ask for rights; None where the cluster does not tell, as of a topic that is not there."""
     if metadata.controller_id not in metadata.brokers:
-        return []  # an embedded Kafka has no controller, and no rights; asking it would only take time
-    topics = sorted({right.name for right in wanted if right.kind == "topic"})
-    groups = sorted({right.name for right in wanted if right.kind == "group"})
-    options = {"include_authorized_operations": True, "request_timeout": REQUEST_SECONDS}
-    asked: dict[tuple[str, str], Future[Any]] = {}
-    if topics:
-        futures = admin.describe_topics(TopicCollection(topics), **options)
-        asked |= {("topic", name): future for name, future in futures.items()}
-    if groups:
-        asked |= {
-            ("group", name): future
-            for name, future in admin.describe_consumer_groups(groups, **options).items()
-        }
+        # An embedded Kafka has no controller and no rights; asking it would only take time.
+        return dict.fromkeys(wanted)
+    asked = _ask(admin, wanted)
     allowed = {thing: _operations(thing, future) for thing, future in asked.items()}
-    return [right for right in wanted if _lacks(allowed[right.kind, right.name], right)]
+    return {right: _answer(allowed[right.kind, right.name], right) for right in wanted}
+
+
+def _ask(admin: AdminClient, wanted: Sequence[Right]) -> dict[tuple[str, str], "Future[Any]"]:
+    topics, groups = (
+        sorted({right.name for right in wanted if right.kind == kind}) for kind in ("topic", "group")
+    )
+    options = {"include_authorized_operations": True, "request_timeout": REQUEST_SECONDS}
+    of_topics = admin.describe_topics(TopicCollection(topics), **options) if topics else {}
+    of_groups = admin.describe_consumer_groups(groups, **options) if groups else {}
+    return {("topic", name): future for name, future in of_topics.items()} | {
+        ("group", name): future for name, future in of_groups.items()
+    }
 
 
 def _operations(thing: tuple[str, str], future: "Future[Any]") -> frozenset[str] | None:
-    """Names of the operations that are allowed; None where the cluster does not tell."""
+    """Give the names of the operations that are allowed; None where the cluster does not tell."""
     try:
         operations = future.result(timeout=REQUEST_SECONDS + 1).authorized_operations
     except KafkaException as error:
@@ -92,5 +101,5 @@ def _operations(thing: tuple[str, str], future: "Future[Any]") -> frozenset[str]
     return None if operations is None else frozenset(operation.name for operation in operations)
 
 
-def _lacks(allowed: frozenset[str] | None, right: Right) -> bool:
-    return allowed is not None and not allowed & {right.operation, "ALL"}
+def _answer(allowed: frozenset[str] | None, right: Right) -> bool | None:
+    return None if allowed is None else bool(allowed & {right.operation, "ALL"})

@@ -93,6 +93,11 @@ class Cluster:
         consumer.close()
         return found
 
+    def groups(self) -> list[str]:
+        """Names of the groups there are."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        return [group.group_id for group in admin.list_consumer_groups().result(timeout=30).valid]
+
     def committed(self, topic: str, group: str) -> int:
         """Sum of a group's committed offsets."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group})

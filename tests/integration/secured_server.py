@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from authority import DAY, Authority
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -11,9 +12,10 @@ from confluent_kafka.admin import (
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
-
-from tests.authority import DAY, Authority
 
 from .kafka_server import MODULES, PASSWORD, USER, KafkaServer, free_ports
 
@@ -85,6 +87,14 @@ class SecuredServer(KafkaServer):
         for future in admin.create_acls([acl]).values():
             future.result(timeout=30)
 
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user of SCRAM, new or not, a password."""
+        credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        change = UserScramCredentialUpsertion(user, credentials, password.encode())
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        for future in admin.alter_user_scram_credentials([change]).values():
+            future.result(timeout=30)
+
     def _users(self) -> list[str]:
         return [USER, OPERATOR]
 
@@ -99,6 +109,7 @@ class SecuredServer(KafkaServer):
             "super.users": f"User:ANONYMOUS;User:{USER}",
             "listener.name.plain.sasl.enabled.mechanisms": "PLAIN",
             "listener.name.plain.plain.sasl.jaas.config": f"{MODULES}.plain.PlainLoginModule required{users};",
+            "listener.name.scram.scram-sha-512.connections.max.reauth.ms": 5000,
             "listener.name.mutual.ssl.client.auth": "required",
             "listener.name.mutual.ssl.truststore.type": "PEM",
             "listener.name.mutual.ssl.truststore.location": self.ca_file,

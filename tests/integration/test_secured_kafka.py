@@ -1,15 +1,19 @@
 """The programs on a Kafka that asks who they are, and lets them do only what was granted."""
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import authority
 import pytest
+from confluent_kafka import KafkaException, Producer
 
+from broker.errors import ConfigurationError
+from broker.kafka.faults import as_ours
 from broker.testing.packets import lsst_packet, ztf_packet
-from tests import authority
 
-from .conftest import Cluster, needing
+from .conftest import TERM, Cluster, needing
 from .kafka_server import PASSWORD, USER
 from .secured_server import OPERATOR, SecuredServer
 
@@ -47,7 +51,9 @@ def consume(run: Run, secured: SecuredServer, untrained_model: Path) -> Run:
             "CA_FILE": secured.ca_file,
             **changed,
         }
-        environment = {f"BROKER_KAFKA__SECURITY__{name}": str(value) for name, value in settings.items() if value}
+        environment = {
+            f"BROKER_KAFKA__SECURITY__{name}": str(value) for name, value in settings.items() if value
+        }
         servers = {"PLAINTEXT": secured.bootstrap_servers, **secured.servers}[listener]
         where = ("--topic", topic, "--bootstrap-servers", servers, "--group-id", f"group-{topic}")
         began = time.monotonic()
@@ -216,3 +222,161 @@ def test_a_right_that_was_not_granted(
     line = refused(consume(topic, USERNAME=OPERATOR))
     assert f"does not grant {OPERATOR} {named.format(topic)}: ask those who run the cluster for it" in line
     assert cluster.committed(topic, f"group-{topic}") == 0
+
+
+def test_a_transactional_id_that_was_not_granted(secured: SecuredServer) -> None:
+    producer = Producer(
+        {
+            "bootstrap.servers": secured.servers["SCRAM"],
+            "security.protocol": "sasl_ssl",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": OPERATOR,
+            "sasl.password": PASSWORD,
+            "ssl.ca.location": str(secured.ca_file),
+            "transactional.id": "nobody-s",
+        }
+    )
+    with pytest.raises(KafkaException) as caught:
+        producer.init_transactions(10)
+    error = as_ours(caught.value.args[0], "beginning with transactions")
+    assert isinstance(error, ConfigurationError)
+    assert "ask for WRITE and DESCRIBE on this transactional id" in str(error)
+
+
+def sink(secured: SecuredServer, **changed: str | Path) -> dict[str, str]:
+    """Environment of a sink of its own, beside a source that asks nothing."""
+    settings = {
+        "BOOTSTRAP_SERVERS": secured.servers["SCRAM"],
+        "SECURITY__PROTOCOL": "scram",
+        "SECURITY__USERNAME": USER,
+        "SECURITY__PASSWORD": PASSWORD,
+        "SECURITY__CA_FILE": secured.ca_file,
+        **changed,
+    }
+    return {f"BROKER_SINK__{name}": str(value) for name, value in settings.items()}
+
+
+def test_a_sink_has_a_security_of_its_own(
+    cluster: Cluster, secured: SecuredServer, run: Run, untrained_model: Path
+) -> None:
+    topic = cluster.make()
+    cluster.publish(topic, [lsst_packet()])
+    source = ("--topic", topic, "--bootstrap-servers", secured.bootstrap_servers, "--exit-at-end")
+    arguments = ("broker-consumer", *source, "--model", str(untrained_model))
+    line = refused(run(*arguments, **sink(secured, SECURITY__PASSWORD=WRONG)))
+    assert line.startswith("broker-consumer: sink: ")
+    assert "Authentication failed" in line
+    line = refused(run(*arguments, **sink(secured, SECURITY__USERNAME=OPERATOR)))
+    assert (
+        f"sink: {secured.servers['SCRAM']} does not grant {OPERATOR} WRITE on topic {topic}.enriched" in line
+    )
+    code, output, log = run(*arguments, **sink(secured))
+    assert code == 0, log
+    assert "consumed 1: enriched 1" in output
+
+
+def checked(answer: Answer) -> tuple[int, dict[str, list[str]]]:
+    """Exit code and rows of the table: what was found and what to do, by what was tried."""
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in answer[1].splitlines() if "│" in line
+    ]
+    return answer[0], {check: [found, remedy] for check, found, remedy in rows if check}
+
+
+def test_a_check_of_what_is_well_joins_no_group(
+    cluster: Cluster, secured: SecuredServer, consume: Run
+) -> None:
+    topic = cluster.make()
+    grant_all(secured, topic, f"User:{OPERATOR}")
+    secured.grant("DESCRIBE_CONFIGS", "TOPIC", f"{topic}.enriched")
+    code, rows = checked(consume(topic, "--check", USERNAME=OPERATOR))
+    assert code == 0, rows
+    assert not any(remedy for _, remedy in rows.values())
+    found = {check: found for check, (found, _) in rows.items()}
+    assert "certificate valid until 20" in found[f"source and sink: {secured.servers['SCRAM']}"]
+    assert f"as {OPERATOR} by SCRAM-SHA-512" in found["source and sink: log in"]
+    assert found[f"topic {topic}"] == "2 partitions"
+    assert found[f"READ on group group-{topic}"] == found[f"WRITE on topic {topic}.enriched"] == "granted"
+    assert found[f"max.message.bytes of {topic}.enriched"] == "10485760"
+    assert found[f"max.message.bytes of {topic}.dead-letter"].startswith("not told")
+    assert f"group-{topic}" not in cluster.groups()
+
+
+def test_a_check_tells_all_that_is_missing(cluster: Cluster, secured: SecuredServer, consume: Run) -> None:
+    topic = cluster.make(outputs=False)
+    small = cluster.make(**{"max.message.bytes": "1000000"})
+    code, rows = checked(
+        consume(topic, "--check", "--output-prefix", small, "--model", "none.onnx", USERNAME=USER)
+    )
+    assert code == 2
+    assert rows[f"max.message.bytes of {small}.enriched"][1].startswith("raise it to 10485760")
+    assert "none.onnx" in rows["model"][0]
+    code, rows = checked(consume(topic, "--check", USERNAME=OPERATOR))
+    assert code == 2
+    assert rows[f"topic {topic}.enriched"][1] == "create it, or correct its name"
+    assert rows[f"READ on topic {topic}"][0] == f"not granted to {OPERATOR}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "row", "found", "remedy"),
+    [
+        ({"PASSWORD": WRONG}, "log in", "Authentication failed", "check the user name"),
+        ({"listener": "EXPIRED"}, "{}", "expired on 20", "have it renewed"),
+        ({"listener": "MISNAMED"}, "{}", "is for kafka.example.org", "put that name into bootstrap_servers"),
+        ({"listener": "PLAINTEXT"}, "{}", "not by TLS", "correct the port"),
+    ],
+    ids=["password", "expired", "host", "plain"],
+)
+def test_a_check_of_a_cluster_that_refuses_us(
+    consume: Run, secured: SecuredServer, changed: dict[str, str], row: str, found: str, remedy: str
+) -> None:
+    code, rows = checked(consume("alerts", "--check", **changed))
+    assert code == 2
+    servers = {"PLAINTEXT": secured.bootstrap_servers, **secured.servers}[changed.get("listener", "SCRAM")]
+    there = rows[f"source and sink: {row.format(servers)}"]
+    assert found in there[0]
+    assert remedy in there[1]
+
+
+def test_librdkafka_at_its_most_talkative_tells_no_secret(
+    cluster: Cluster, run: Run, secured: SecuredServer, untrained_model: Path
+) -> None:
+    environment = sink(secured, EXTRA='{"debug": "all"}') | {"BROKER_LOG_LEVEL": "debug"}
+    arguments = ("--topic", cluster.make(), "--bootstrap-servers", secured.bootstrap_servers, "--exit-at-end")
+    _, output, log = run("broker-consumer", *arguments, "--model", str(untrained_model), **environment)
+    assert "sasl.password" in log
+    assert PASSWORD not in output + log
+
+
+def test_a_password_that_changes_while_alerts_are_read(
+    cluster: Cluster,
+    secured: SecuredServer,
+    start: Callable[..., "subprocess.Popen[str]"],
+    eventually: Callable[[Callable[[], bool]], None],
+    untrained_model: Path,
+    tmp_path: Path,
+) -> None:
+    topic, user, file = cluster.make(), "rotated", tmp_path / "password"
+    grant_all(secured, topic, f"User:{user}")
+    secured.set_password(user, "the old one")
+    file.write_text("the old one", encoding="utf-8")
+    environment = {"PROTOCOL": "scram", "USERNAME": user, "PASSWORD_FILE": file, "CA_FILE": secured.ca_file}
+    cluster.publish(topic, [lsst_packet()])
+    process = start(
+        "broker-consumer",
+        *("--topic", topic, "--bootstrap-servers", secured.servers["SCRAM"], "--group-id", f"group-{topic}"),
+        *("--model", str(untrained_model)),
+        **{f"BROKER_KAFKA__SECURITY__{name}": str(value) for name, value in environment.items()},
+    )
+    eventually(lambda: cluster.committed(topic, f"group-{topic}") == 1)
+    file.write_text("the new one", encoding="utf-8")
+    secured.set_password(user, "the new one")
+    time.sleep(12)  # the server asks for the password again within 5 s
+    cluster.publish(topic, [lsst_packet()])
+    eventually(lambda: cluster.committed(topic, f"group-{topic}") == 2)
+    process.send_signal(TERM)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert "has changed: the next connection uses it" in log
+    assert "Authentication failed" in log  # else the old password was never asked for again
+    assert not any(password in log for password in ("the old one", "the new one"))
