@@ -22,6 +22,8 @@ commonName=supplied
 
 OF_AN_AUTHORITY = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
 
+OUR_OWN = ("-cert", "ca.pem", "-keyfile", "ca.key")
+
 DAY = timedelta(days=1)
 
 
@@ -64,7 +66,7 @@ class Authority:
         (folder / "ca.ext").write_text(OF_AN_AUTHORITY, encoding="utf-8")
         request = ("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", "ca.key")
         self._openssl(*request, "-out", "ca.csr")
-        self._sign("ca", -60 * DAY, ends, "-selfsign")
+        self._sign("ca", -60 * DAY, ends, "-selfsign", "-keyfile", "ca.key")
 
     def issue(
         self,
@@ -74,6 +76,7 @@ class Authority:
         begins: timedelta = -DAY,
         ends: timedelta = 2 * DAY,
         passphrase: str | None = None,
+        signed_by_itself: bool = False,
     ) -> Issued:
         """Make a certificate; when it begins and ends counts from now."""
         (self._folder / f"{name}.ext").write_text(
@@ -84,14 +87,15 @@ class Authority:
             *("req", "-newkey", "rsa:2048", "-subj", f"/CN={name}", *protected),
             *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
         )
-        self._sign(name, begins, ends, "-cert", "ca.pem")
+        by = ("-selfsign", "-keyfile", f"{name}.key") if signed_by_itself else OUR_OWN
+        self._sign(name, begins, ends, *by)
         issued = Issued(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         issued.both.write_bytes(issued.key.read_bytes() + issued.certificate.read_bytes())
         return issued
 
     def _sign(self, name: str, begins: timedelta, ends: timedelta, *by: str) -> None:
         self._openssl(
-            *("ca", "-batch", "-notext", "-config", "ca.cnf", "-keyfile", "ca.key", *by),
+            *("ca", "-batch", "-notext", "-config", "ca.cnf", *by),
             *("-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", f"{name}.ext"),
             *("-startdate", _when(begins), "-enddate", _when(ends)),
         )

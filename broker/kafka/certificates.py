@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +50,10 @@ class Certificate:
         return (self.ends - datetime.now(UTC)).days
 
 
+UNREAD = Certificate((), "?", datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
+"""Of which nothing is known but that it is refused."""
+
+
 def cause(report: str, properties: Mapping[str, Any]) -> str | None:
     """Say why a certificate that librdkafka has refused is refused; None when it cannot be told.
 
@@ -84,16 +88,21 @@ def look(address: str, properties: Mapping[str, Any], seconds: float = LOOK_SECO
     """
     deadline = time.monotonic() + seconds
     try:
-        try:
-            return _told(_shake(address, _verifying(properties), deadline)[0])
-        except ssl.SSLCertVerificationError as error:
-            refusal = error
-        _, encoded = _shake(address, _any(), deadline)
-        shown = _told(_shake(address, _only(encoded), deadline)[0])
+        return _told(_shake(address, _verifying(properties), deadline)[0])
+    except ssl.SSLCertVerificationError as refusal:
+        shown = _shown(address, deadline)
+        return replace(shown or UNREAD, fault=_fault(refusal, address, shown, properties))
     except OSError:
         return None
-    fault = _fault(refusal.verify_code, refusal.verify_message, address, shown, properties)
-    return Certificate(shown.names, shown.issuer, shown.begins, shown.ends, fault)
+
+
+def _shown(address: str, deadline: float) -> Certificate | None:
+    """Read a certificate that does not verify; None for one that is no server's at all."""
+    try:
+        _, encoded = _shake(address, _any(), deadline)
+        return _told(_shake(address, _only(encoded), deadline)[0])
+    except OSError:
+        return None
 
 
 def split(address: str) -> tuple[str, int]:
@@ -154,8 +163,21 @@ def _told(shown: Mapping[str, Any]) -> Certificate:
     return Certificate(names, issuer.get("commonName") or issuer.get("organizationName", "?"), begins, ends)
 
 
-def _fault(code: int, message: str, address: str, shown: Certificate, properties: Mapping[str, Any]) -> str:
+def _fault(
+    refusal: ssl.SSLCertVerificationError,
+    address: str,
+    shown: Certificate | None,
+    properties: Mapping[str, Any],
+) -> str:
     it = f"the certificate of {address}"
+    told = None if shown is None else _cause(refusal.verify_code, it, shown, properties)
+    return (
+        told or f"{it} is refused ({refusal.verify_message}): have it corrected by those who run the cluster"
+    )
+
+
+def _cause(code: int, it: str, shown: Certificate, properties: Mapping[str, Any]) -> str | None:
+    """Put OpenSSL's code in words, with what the certificate says and what to do."""
     if code == EXPIRED and shown.days_left >= 0:
         return f"the authority {shown.issuer} of {it} has expired: have it renewed, and give the new one as ca_file"
     if code == EXPIRED:
@@ -173,4 +195,4 @@ def _fault(code: int, message: str, address: str, shown: Certificate, properties
             f"{it} was issued by {shown.issuer}, an authority not among {known}: "
             "give the authority's certificate as ca_file"
         )
-    return f"{it} is refused ({message}): have it corrected by those who run the cluster"
+    return None

@@ -102,11 +102,18 @@ def test_an_authority_that_is_not_ours(ours: Authority, other: Authority, serve:
     assert "an authority not among those this system trusts" in str(by_default.fault)
 
 
-def test_a_certificate_that_is_its_own_authority(ours: Authority, other: Authority, serve: Serve) -> None:
-    itself = Issued(other.ca_file, other.ca_file.with_name("ca.key"))
-    found = look(serve(itself), {"ssl.ca.location": str(ours.ca_file)})
+def test_a_certificate_that_is_its_own_authority(ours: Authority, serve: Serve) -> None:
+    address = serve(ours.issue("itself", signed_by_itself=True))
+    found = look(address, {"ssl.ca.location": str(ours.ca_file)})
     assert found is not None
-    assert "was issued by other authority, an authority not among" in str(found.fault)
+    assert "was issued by itself, an authority not among" in str(found.fault)
+
+
+def test_a_certificate_that_is_for_no_server(ours: Authority, other: Authority, serve: Serve) -> None:
+    of_an_authority = Issued(other.ca_file, other.ca_file.with_name("ca.key"))
+    found = look(serve(of_an_authority), {"ssl.ca.location": str(ours.ca_file)})
+    assert found is not None
+    assert "is refused (self-signed certificate): have it corrected" in str(found.fault)
 
 
 def test_an_authority_that_has_expired(tmp_path: Path, serve: Serve, ours: Authority) -> None:

@@ -1,6 +1,5 @@
 """A password's file that changes while we run."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def replace(file: Path, text: str) -> None:
     """Put another file in its place, as mounted secrets are renewed."""
     new = file.with_name("new")
     new.write_text(text, encoding="utf-8")
-    os.replace(new, file)
+    new.replace(file)
 
 
 def test_a_change_is_taken_within_half_a_minute(
