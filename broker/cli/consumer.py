@@ -105,6 +105,7 @@ def consume(
       broker-consumer --topic alerts --start 2026-03-01T04:00:00Z --exit-at-end
       broker-consumer --topic-pattern 'ztf_.*_programid1' --output-prefix ztf --group-id night
       broker-consumer --config rubin.yaml --sink-bootstrap-servers localhost:9092
+      broker-consumer --config rubin.yaml --check
     """
     with exit_codes("broker-consumer"):
         said: dict[str, Any] = {

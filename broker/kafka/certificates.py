@@ -106,9 +106,15 @@ def _shown(address: str, deadline: float) -> Certificate | None:
 
 
 def split(address: str) -> tuple[str, int]:
-    """Take host and port apart; an IPv6 address stands in brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+    """Take host and port apart, as librdkafka does: a protocol before them is let go, without a port it is 9092.
+
+    Raises
+    ------
+    ValueError
+        When the port is no number.
+    """
+    host, found, port = address.rpartition("://")[2].rpartition(":")
+    return (host.strip("[]"), int(port)) if found else (port, 9092)
 
 
 def _shake(address: str, context: ssl.SSLContext, deadline: float) -> tuple[dict[str, Any], bytes]:

@@ -60,7 +60,7 @@ class SecuredServer(KafkaServer):
         ours = Authority(self._certificates / "ours")
         other = Authority(self._certificates / "other", "other")
         self.ca_file, self.other_ca_file = ours.ca_file, other.ca_file
-        self._keystores = {name: ours.issue("server").both for name in LISTENERS}
+        self._keystores = dict.fromkeys(LISTENERS, ours.issue("server").both)
         self._keystores["EXPIRED"] = ours.issue("expired", begins=-40 * DAY, ends=-10 * DAY).both
         self._keystores["MISNAMED"] = ours.issue("kafka", alternatives="DNS:kafka.example.org").both
         self.guest = ours.issue("guest")

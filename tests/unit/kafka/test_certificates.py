@@ -13,7 +13,7 @@ import authority
 import pytest
 from authority import DAY, Authority, Issued
 
-from broker.kafka.certificates import cause, look
+from broker.kafka.certificates import cause, look, split
 
 Serve = Callable[[Issued], str]
 
@@ -146,3 +146,16 @@ def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
         assert look(f"127.0.0.1:{silent.getsockname()[1]}", {}, seconds=0.5) is None
         assert time.monotonic() - began < 3
     assert look("127.0.0.1:1", {}, seconds=0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("kafka.example.org:9093", "kafka.example.org", 9093),
+        ("kafka.example.org", "kafka.example.org", 9092),
+        ("SASL_SSL://kafka.example.org:9093", "kafka.example.org", 9093),
+        ("[::1]:9093", "::1", 9093),
+    ],
+)
+def test_addresses_are_read_as_librdkafka_reads_them(address: str, host: str, port: int) -> None:
+    assert split(address) == (host, port)
