@@ -16,7 +16,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka import certificates
 from broker.kafka.faults import remedy_of
-from broker.kafka.passwords import PasswordFile
+from broker.kafka.passwords import PasswordFile, TakesPassword
 from broker.settings import Extra, Sasl, Security
 
 MAX_MESSAGE_BYTES = 10_485_760
@@ -80,7 +80,7 @@ class Listener:
         self._properties: dict[str, Any] = {}
         self._password: PasswordFile | None = None
 
-    def attach(self, kafka: Any, properties: dict[str, Any], security: Security | None) -> None:
+    def attach(self, kafka: TakesPassword, properties: dict[str, Any], security: Security | None) -> None:
         """Learn whose reports these are: certificates are looked at, and a password's file is read again."""
         self._properties = properties
         if isinstance(security, Sasl) and security.password_file is not None:
