@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from broker.settings import Extra, Plaintext, Scram, Settings, SinkSettings, SourceSettings, checked, load
+from broker.kafka.connection import of_connection
+from broker.settings import Security, Settings, SinkSettings, SourceSettings, checked, load
 
-Connection: TypeAlias = tuple[str, Plaintext | Scram]
+Connection: TypeAlias = tuple[str, Security]
 
 NO_GROUP = "nightjar-subscribe"
 """Kafka asks for a group's name even of readers without one; nothing is ever stored under it."""
-
-OF_CONNECTIONS = ("security.", "ssl.", "sasl.", "enable.ssl.", "socket.")
-"""How librdkafka's properties begin that a consumer and a producer share: how a cluster is reached."""
 
 
 def settings_of(config: Path | None) -> Settings:
@@ -40,7 +38,7 @@ def of_results(settings: Settings, servers: str | None, group_id: str | None) ->
     """
     there, security = settings.sink_connection
     same = settings.sink.bootstrap_servers is None
-    extra = settings.kafka.extra if same else _of_connection(settings.sink.extra)
+    extra = settings.kafka.extra if same else of_connection(settings.sink.extra)
     return checked(
         SourceSettings,
         {
@@ -58,11 +56,7 @@ def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, Sink
     The producer's settings are those of ``sink``, unless that is another cluster.
     """
     connection = servers or settings.kafka.bootstrap_servers, settings.kafka.security
-    extra = _of_connection(settings.kafka.extra)
+    extra = of_connection(settings.kafka.extra)
     if settings.sink.bootstrap_servers is not None:
         return connection, SinkSettings(extra=extra)
     return connection, settings.sink.model_copy(update={"extra": settings.sink.extra | extra})
-
-
-def _of_connection(extra: Extra) -> Extra:
-    return {name: value for name, value in extra.items() if name.startswith(OF_CONNECTIONS)}

@@ -11,11 +11,12 @@ import typer
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
+from broker.cli.check import check as try_all
 from broker.cli.delivering import delivery_of
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
 from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
-from broker.kafka import KafkaSource
+from broker.kafka import KafkaSource, rights
 from broker.metrics import Metrics
 from broker.overload import Shedding
 from broker.pipeline import Pipeline
@@ -67,6 +68,13 @@ def consume(
         bool,
         typer.Option("--exit-at-end", help="End when every partition has reached the end it had at start."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Try clusters, certificates, rights, topics and model without reading; print a table.",
+        ),
+    ] = False,
     validate: Annotated[
         str | None, typer.Option(help="full (default): walk each datum to its end before it goes on; or off.")
     ] = None,
@@ -106,6 +114,7 @@ def consume(
       broker-consumer --topic alerts --start 2026-03-01T04:00:00Z --exit-at-end
       broker-consumer --topic-pattern 'ztf_.*_programid1' --output-prefix ztf --group-id night
       broker-consumer --config rubin.yaml --sink-bootstrap-servers localhost:9092
+      broker-consumer --config rubin.yaml --check
     """
     with exit_codes("broker-consumer"):
         said: dict[str, Any] = {
@@ -124,6 +133,8 @@ def consume(
         }
         settings = load(said, config)
         log_to_stderr(settings.log_level)
+        if check:
+            raise typer.Exit(try_all(settings, stop_on_signals()))
         typer.echo(run(settings, stop_on_signals()))
 
 
@@ -144,6 +155,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         model = _load_model(settings, metrics)
         heads = [_load_head(path, model) for path in settings.heads]
         health.model_warm = True
+        rights.require(settings, stop)
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
         store = SchemaStore()

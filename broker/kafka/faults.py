@@ -2,6 +2,8 @@
 
 # ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
+import re
+
 from confluent_kafka import KafkaError as Fault
 
 from broker.errors import ConfigurationError, KafkaError
@@ -13,7 +15,8 @@ REFUSALS = {
     Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
     Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
     Fault.CLUSTER_AUTHORIZATION_FAILED: "ask for the right to write with an idempotent producer",
-    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for the rights to describe and write this transactional id",
+    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for WRITE and DESCRIBE on this transactional id, or choose "
+    "another",
     Fault.FENCED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
     Fault.UNRELEASED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
 }
@@ -60,6 +63,9 @@ TAKEN_OVER = {
 PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
 """What librdkafka says, under a code of the moment, where a listener does not speak TLS."""
 
+OUR_CERTIFICATE_REFUSED = re.compile(r"SSL alert number (4[2-68]|116)\b")
+"""What it says, under a code of the moment, where the server refuses the certificate we show, or misses one."""
+
 
 SAME_INSTANCE = "group.instance.id"
 """What librdkafka says, under the code of all that is fatal, to a static member whose name another took."""
@@ -71,6 +77,11 @@ def remedy_of(fault: Fault) -> str | None:
         return REFUSALS[Fault.FENCED_INSTANCE_ID]
     if PLAIN_LISTENER in fault.str():
         return "correct the port or the security setting"
+    if OUR_CERTIFICATE_REFUSED.search(fault.str()):
+        return (
+            "the server refuses our certificate or misses one, so check the dates and the authority of "
+            "certificate_file, and that protocol is mtls"
+        )
     return REFUSALS.get(fault.code())
 
 

@@ -24,7 +24,7 @@ from broker.kafka.connection import (
 )
 from broker.kafka.faults import MISSING_TOPIC, REFUSALS, TOO_LARGE, as_ours
 from broker.kafka.limits import size_limits
-from broker.settings import Plaintext, Scram, SinkSettings
+from broker.settings import Security, SinkSettings
 
 QUEUE_KBYTES = 262_144
 """Size of the producer's queue; one of 32 MB was measured slower than this one."""
@@ -45,7 +45,7 @@ class KafkaSink:
     Parameters
     ----------
     bootstrap_servers : str
-    security : Plaintext or Scram
+    security : Security
     settings : SinkSettings
     connect_seconds : float
         How long to look for a broker.
@@ -66,7 +66,7 @@ class KafkaSink:
     def __init__(
         self,
         bootstrap_servers: str,
-        security: Plaintext | Scram,
+        security: Security,
         settings: SinkSettings,
         *,
         connect_seconds: float,
@@ -78,9 +78,10 @@ class KafkaSink:
         self._waiting = 0
         self._stop = stop
         self._on_wait = on_wait
+        self._security = security
         self._connection = connection(bootstrap_servers, security)
         self._settings = _properties(settings, patient=on_wait is not None) | self._connection | self._owned()
-        self._producer = client(Producer, self._settings, self._listener)
+        self._producer = client(Producer, self._settings, self._listener, security)
         self.cluster_id = ""
         metadata = await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
         if metadata is not None:
@@ -130,7 +131,7 @@ class KafkaSink:
         """Put a new producer in the place of one that cannot go on."""
         self._producer.purge()
         self._producer.flush(SLICE_SECONDS)
-        self._producer = client(Producer, self._settings, self._listener)
+        self._producer = client(Producer, self._settings, self._listener, self._security)
 
     def _fault_of(self, topic: str) -> Fault | None:
         fault: Fault | None

@@ -62,7 +62,7 @@ class KafkaSource:
         self._limits = limits
         self._wanted = wanted
         self._listener = Listener("source")
-        self._consumer = client(Consumer, self._properties(), self._listener)
+        self._consumer = client(Consumer, self._properties(), self._listener, kafka.security)
         self._assigned: set[Place] | None = None
         self._joined_at = 0.0
         self._next: dict[Place, int] = {}

@@ -13,7 +13,7 @@ from broker.alert import Message, Record
 from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
 from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, as_ours
 from broker.kafka.sink import KafkaSink
-from broker.settings import Plaintext, Scram, SinkSettings
+from broker.settings import Security, SinkSettings
 
 TRANSACTION_SECONDS = 10.0
 """After so long the coordinator ends a transaction that was left: what readers of committed records wait at most."""
@@ -52,7 +52,7 @@ class KafkaTransactions(KafkaSink):
     def __init__(
         self,
         bootstrap_servers: str,
-        security: Plaintext | Scram,
+        security: Security,
         settings: SinkSettings,
         *,
         connect_seconds: float,

@@ -16,7 +16,7 @@ from broker.settings.sections import (
     SinkSettings,
     SourceSettings,
 )
-from broker.settings.security import Plaintext, Scram, Section, Security
+from broker.settings.security import MutualTls, Plain, Plaintext, Sasl, Scram, Section, Security, Tls
 from broker.settings.whole import PREFIX, Settings
 from broker.topics import Topics
 
@@ -27,15 +27,19 @@ __all__ = [
     "Extra",
     "Kip848",
     "Membership",
+    "MutualTls",
     "Overload",
+    "Plain",
     "Plaintext",
     "ProbeSettings",
+    "Sasl",
     "Scram",
     "Section",
     "Security",
     "Settings",
     "SinkSettings",
     "SourceSettings",
+    "Tls",
     "Topics",
     "checked",
     "load",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from broker.errors import SettingsError
+from broker.settings.secrets import refuse_in_file
 from broker.settings.security import Section
 from broker.settings.whole import PREFIX, Settings
 
@@ -86,16 +87,10 @@ def _read(config: Path) -> dict[str, Any]:
         raise SettingsError(
             f"--config {config} holds a {type(content).__name__}, wanted a mapping of settings"
         )
-    for section in ("kafka", "sink"):
-        security = (
-            (content.get(section) or {}).get("security") if isinstance(content.get(section), dict) else None
-        )
-        if isinstance(security, dict) and "password" in security:
-            raise SettingsError(
-                f"--config {config}: {section}.security.password: a password in a file of settings is read by too "
-                f"many: give it as {PREFIX}{section.upper()}__SECURITY__PASSWORD, or name a file that holds nothing "
-                "else as password_file"
-            )
+    try:
+        refuse_in_file(content, PREFIX)
+    except SettingsError as error:
+        raise SettingsError(f"--config {config}: {error}") from None
     return content
 
 

@@ -71,7 +71,7 @@ class SourceSettings(Section):
     bootstrap_servers : str
         ``host:port``, several with commas between.
     group_id : str
-    security : Plaintext or Scram
+    security : Plaintext, Tls, MutualTls, Scram or Plain
     membership : Classic or Kip848
     extra : dict
         Passed through to librdkafka's consumer as it is.
@@ -101,7 +101,7 @@ class SinkSettings(Section):
     ----------
     bootstrap_servers : str or None
         None writes to the cluster of the source, with its security.
-    security : Plaintext, Scram or None
+    security : as of the source, or None
         Of a cluster of its own; None is plaintext there.
     compression : str
         Of the batches on the wire.

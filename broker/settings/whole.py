@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from broker.settings.sections import ConsumerSettings, ProbeSettings, SinkSettings, SourceSettings
-from broker.settings.security import Plaintext, Scram
+from broker.settings.security import Plaintext, Security
 from broker.topics import LITE_SUFFIX, OUTPUT_SUFFIXES, OWN_SUFFIXES, REDRIVE_SUFFIX, TOPIC_NAME, Topics
 
 PREFIX = "BROKER_"
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
         )
 
     @property
-    def sink_connection(self) -> tuple[str, Plaintext | Scram]:
+    def sink_connection(self) -> tuple[str, Security]:
         """Servers and security of the sink: its own, or those of the source."""
         if self.sink.bootstrap_servers is None:
             return self.kafka.bootstrap_servers, self.kafka.security

@@ -20,14 +20,19 @@ from . import kafka_server
 RUN_SECONDS = 120
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[kafka_server.KafkaServer]:
-    """An Apache Kafka; skips where it cannot run, and fails there in CI."""
-    lacking = kafka_server.missing()
+def needing(lacking: str | None = None) -> None:
+    """Skip where Kafka, or what else is lacking, cannot run; fail there in CI."""
+    lacking = lacking or kafka_server.missing()
     if lacking is not None:
         if os.environ.get("CI"):
             pytest.fail(f"the integration tests must run in CI: {lacking}")
         pytest.skip(lacking)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[kafka_server.KafkaServer]:
+    """An Apache Kafka."""
+    needing()
     with kafka_server.KafkaServer() as server:
         yield server
 
@@ -100,6 +105,11 @@ class Cluster:
                 open_partitions -= 1
         consumer.close()
         return found
+
+    def groups(self) -> list[str]:
+        """Names of the groups there are."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        return [group.group_id for group in admin.list_consumer_groups().result(timeout=30).valid]
 
     def committed(self, topic: str, group: str) -> int:
         """Sum of a group's committed offsets."""
