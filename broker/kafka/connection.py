@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka import KafkaError as Fault
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
@@ -26,7 +27,7 @@ METADATA_SECONDS = 2.0
 
 logger = logging.getLogger("broker.kafka")
 
-Client = TypeVar("Client", Consumer, Producer)
+Client = TypeVar("Client", Consumer, Producer, AdminClient)
 
 
 def connection(bootstrap_servers: str, security: Plaintext | Scram) -> dict[str, Any]:
@@ -88,7 +89,7 @@ class Listener:
 
 
 def client(make: Callable[..., Client], properties: dict[str, Any], listener: Listener) -> Client:
-    """Make a consumer or a producer.
+    """Make a consumer, a producer or an administrator.
 
     Raises
     ------
@@ -104,7 +105,11 @@ def client(make: Callable[..., Client], properties: dict[str, Any], listener: Li
 
 
 def await_broker(
-    kafka: Consumer | Producer, listener: Listener, servers: str, seconds: float, stop: threading.Event
+    kafka: Consumer | Producer | AdminClient,
+    listener: Listener,
+    servers: str,
+    seconds: float,
+    stop: threading.Event,
 ) -> ClusterMetadata | None:
     """Look for a broker until one answers.
 
@@ -139,7 +144,7 @@ def await_broker(
     return None
 
 
-def look(kafka: Consumer | Producer) -> ClusterMetadata | None:
+def look(kafka: Consumer | Producer | AdminClient) -> ClusterMetadata | None:
     """Take the cluster's metadata; None when no broker answers."""
     try:
         metadata: ClusterMetadata = kafka.list_topics(timeout=METADATA_SECONDS)
