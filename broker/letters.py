@@ -127,8 +127,8 @@ class LetterReader:
             value=value,
             key=record["key"],
             headers=headers,
-            is_left_out=value is None
-            and (record["reason"] == "message_too_large" or bool(LEFT_OUT_HEADERS & about.keys())),
+            is_left_out=bool(LEFT_OUT_HEADERS & about.keys())
+            or (value is None and record["reason"] == "message_too_large"),
         )
 
     def _schema_of(self, value: bytes | None) -> str:
@@ -160,8 +160,10 @@ def position_of(about: Mapping[str, str]) -> Position | None:
 
 def count_of(about: Mapping[str, str]) -> int:
     """Redrives that headers tell of."""
-    count = about.get(COUNT_HEADER, "")
-    return int(count) if count.isascii() and count.isdigit() else 0
+    try:
+        return max(0, int(about.get(COUNT_HEADER, "")))
+    except ValueError:
+        return 0
 
 
 def _taken_apart(headers: Headers) -> tuple[Headers, dict[str, str]]:

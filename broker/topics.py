@@ -8,10 +8,10 @@ DEAD_LETTER_SUFFIX = ".dead-letter"
 LITE_SUFFIX = ".lite"
 REDRIVE_SUFFIX = ".redrive"
 OUTPUT_SUFFIXES = (ENRICHED_SUFFIX, DEAD_LETTER_SUFFIX)
-"""Endings of the topics a consumer cannot do without: what it reads goes to one of them."""
+"""Endings of the topics the broker always writes."""
 
-OUR_SUFFIXES = (*OUTPUT_SUFFIXES, LITE_SUFFIX, REDRIVE_SUFFIX)
-"""Endings of every topic that programs of ours write; none is ever an input for its name alone."""
+OWN_SUFFIXES = (*OUTPUT_SUFFIXES, LITE_SUFFIX, REDRIVE_SUFFIX)
+"""Endings of topics of our own, which are never taken for a survey's."""
 
 TOPIC_NAME = r"[A-Za-z0-9._-]{1,230}"
 """Names Kafka allows, up to 249 characters, less what our suffixes take."""
@@ -25,8 +25,8 @@ class Topics:
     ----------
     names : tuple of str
     pattern : str or None
-        Python regular expression that a whole name must match; it never takes a topic of ours, of whatever
-        prefix, nor Kafka's own topics, which grow by what is read and begin with two underscores.
+        Python regular expression that a whole name must match; it never takes our own outputs, nor Kafka's
+        own topics, which grow by what is read and begin with two underscores.
     """
 
     names: tuple[str, ...]
@@ -36,5 +36,5 @@ class Topics:
         """Whether a topic of this name is meant."""
         if self.pattern is None:
             return topic in self.names
-        ours_or_kafkas = topic.endswith(OUR_SUFFIXES) or topic.startswith("__")
+        ours_or_kafkas = topic.endswith(OWN_SUFFIXES) or topic.startswith("__")
         return not ours_or_kafkas and bool(re.fullmatch(self.pattern, topic))

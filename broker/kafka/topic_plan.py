@@ -7,16 +7,15 @@ from broker.kafka.connection import MAX_MESSAGE_BYTES
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX, LITE_SUFFIX, REDRIVE_SUFFIX
 
 DAY_MS = 86_400_000
-KAFKAS_MESSAGE_BYTES = 1_048_588
-"""Kafka's own limit, which is room enough for records without stamps."""
-
 MOST_COPIES = 3
 """Replicas of a topic where nothing is said and the cluster has brokers enough."""
 
 RETENTION, LARGEST, CLEANUP = "retention.ms", "max.message.bytes", "cleanup.policy"
 COMPRESSION, IN_SYNC, TIMESTAMPS = "compression.type", "min.insync.replicas", "message.timestamp.type"
 
-COMMON = {CLEANUP: "delete", COMPRESSION: "producer"}
+COMMON = {CLEANUP: "delete", COMPRESSION: "producer", LARGEST: str(MAX_MESSAGE_BYTES)}
+"""Of every topic; long histories make packets exceed Kafka's 1 MB even without their stamps."""
+
 LETTER_DAYS = 90
 
 
@@ -37,17 +36,17 @@ class Role:
     settings: Mapping[str, str]
 
 
-def _settings(days: int, largest: int, **others: str) -> dict[str, str]:
-    return {RETENTION: str(days * DAY_MS), LARGEST: str(largest), **COMMON, **others}
+def _kept(days: int) -> dict[str, str]:
+    return {RETENTION: str(days * DAY_MS), **COMMON}
 
 
 ROLES = (
-    Role(ENRICHED_SUFFIX, None, _settings(7, MAX_MESSAGE_BYTES)),
-    Role(LITE_SUFFIX, None, _settings(14, KAFKAS_MESSAGE_BYTES)),
-    Role(DEAD_LETTER_SUFFIX, 1, _settings(LETTER_DAYS, MAX_MESSAGE_BYTES)),
+    Role(ENRICHED_SUFFIX, None, _kept(7)),
+    Role(LITE_SUFFIX, None, _kept(14)),
+    Role(DEAD_LETTER_SUFFIX, 1, _kept(LETTER_DAYS)),
     # It is also the record of what was tried, so it lasts as long as the letters do. A message is published there
     # with its first time, by which Kafka would take an old one for past its retention: the topic's own time counts.
-    Role(REDRIVE_SUFFIX, 1, _settings(LETTER_DAYS, MAX_MESSAGE_BYTES) | {TIMESTAMPS: "LogAppendTime"}),
+    Role(REDRIVE_SUFFIX, 1, _kept(LETTER_DAYS) | {TIMESTAMPS: "LogAppendTime"}),
 )
 
 
