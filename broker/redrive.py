@@ -189,13 +189,13 @@ def checked_reasons(given: Iterable[str]) -> frozenset[str]:
     SettingsError
         It names the reasons there are.
     """
-    known = _reasons()
-    for reason in given:
+    known, asked = _reasons(), frozenset(given)
+    for reason in sorted(asked):
         if reason not in known:
             close = difflib.get_close_matches(reason, known, n=1)
             meant = f"did you mean {close[0]}? " if close else ""
             raise SettingsError(f"--reason {reason} is no reason: {meant}There are {', '.join(known)}")
-    return frozenset(given)
+    return asked
 
 
 def _reasons() -> list[str]:

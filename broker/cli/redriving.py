@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,7 +27,7 @@ NAMED = 10
 class Source(Protocol):
     """Where letters come from."""
 
-    def poll(self, limit: int, linger_seconds: float) -> list[Message]:
+    def poll(self, limit: int, linger_seconds: float) -> Sequence[Message]:
         """Take the next messages."""
 
     @property
@@ -144,7 +144,7 @@ class Redrive:
         return sum(count for (_, fate), count in self.tally.items() if fate is Fate.CHOSEN)
 
 
-def _batches(source: Source, stop: threading.Event) -> Iterator[list[Message]]:
+def _batches(source: Source, stop: threading.Event) -> Iterator[Sequence[Message]]:
     while not stop.is_set() and not source.at_end:
         yield source.poll(BATCH, LINGER_SECONDS)
 
