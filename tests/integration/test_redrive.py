@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker.alert import Message, Rejected
 from broker.errors import Reason
+from broker.kafka.source import as_message
 from broker.records import RecordBuilder
 from broker.testing.broken import broken_messages
-from broker.testing.packets import lsst_packet
 
 from .conftest import Cluster
 
@@ -43,26 +43,25 @@ def redrive(run: Run, kafka: str) -> Run:
 
 
 @pytest.fixture
-def letters(cluster: Cluster, run: Run, consume: Run) -> Callable[[], str]:
-    """Make a topic with every kind of broken message, old ones, and let the consumer reject them."""
+def broken(cluster: Cluster) -> str:
+    """Make a topic with every kind of broken message, old ones, and the topics that belong to it."""
+    topic = made(cluster, partitions=2)
+    producer = Producer({"bootstrap.servers": cluster.servers, "message.max.bytes": 10_485_760})
+    for number, bad in enumerate(BROKEN):
+        headers = [("number", b"%d" % number), ("odd", None), ("odd", b"\xff")]
+        producer.produce(topic, bad.value, b"\xfe%d" % number, headers=headers, timestamp=OLD_MS + number)
+    assert producer.flush(60) == 0
+    return topic
 
-    def make() -> str:
-        topic = cluster.make(partitions=2, outputs=False)
-        code, _, log = run(
-            "broker-topics", "--bootstrap-servers", cluster.servers, "--prefix", topic, "--create"
-        )
-        assert code == 0, log
-        producer = Producer({"bootstrap.servers": cluster.servers, "message.max.bytes": 10_485_760})
-        for number, bad in enumerate(BROKEN):
-            headers = [("number", b"%d" % number), ("odd", None), ("odd", b"\xff")]
-            producer.produce(topic, bad.value, b"\xfe%d" % number, headers=headers, timestamp=OLD_MS + number)
-        assert producer.flush(60) == 0
-        code, output, log = consume(topic)
-        assert code == 0, log
-        assert f"rejected {len(BROKEN)}" in output
-        return topic
 
-    return make
+@pytest.fixture
+def letters(cluster: Cluster, broken: str) -> str:
+    """Make that topic, and reject its messages as the consumer does."""
+    write(
+        cluster,
+        *(letter_of(as_message(one), broken, BROKEN[number_of(one)].reason) for one in cluster.read(broken)),
+    )
+    return broken
 
 
 def number_of(message) -> int:
@@ -88,8 +87,11 @@ def check(cluster: Cluster, topic: str, count: int = 1) -> list[int]:
     return sorted(numbers)
 
 
-def test_letters_are_redriven_byte_for_byte_and_once(cluster: Cluster, letters, redrive: Run) -> None:
-    topic = letters()
+def test_what_the_consumer_rejects_is_redriven_byte_for_byte_and_once(
+    cluster: Cluster, broken: str, consume: Run, redrive: Run
+) -> None:
+    topic = broken
+    assert f"rejected {len(BROKEN)}" in consume(topic)[1]
     wanted = [number for number, bad in enumerate(BROKEN) if bad.value is not None]
     code, output, log = redrive(topic)
     assert (code, log) == (0, "")
@@ -101,9 +103,9 @@ def test_letters_are_redriven_byte_for_byte_and_once(cluster: Cluster, letters, 
 
 
 def test_a_run_by_reason_passes_over_the_others_for_no_longer_than_itself(
-    cluster: Cluster, letters, redrive: Run
+    cluster: Cluster, letters: str, redrive: Run
 ) -> None:
-    topic = letters()
+    topic = letters
     framed = [n for n, bad in enumerate(BROKEN) if bad.reason is Reason.FRAME_INVALID]
     code, output, log = redrive(topic, "--reason", "frame_invalid", "--limit", "2")
     assert (code, log) == (0, f"passed over by the choice: {len(BROKEN) - len(framed)}\n")
@@ -147,22 +149,23 @@ def one_letter(cluster: Cluster) -> str:
     return topic
 
 
-def made(cluster: Cluster) -> str:
-    topic = cluster.make(partitions=1)
+def made(cluster: Cluster, partitions: int = 1) -> str:
+    topic = cluster.make(partitions)
     admin = AdminClient({"bootstrap.servers": cluster.servers})
     admin.create_topics([NewTopic(f"{topic}.redrive", 1, 1)])[f"{topic}.redrive"].result(30)
     return topic
 
 
-def letter_of(message: Message, prefix: str):
+def letter_of(message: Message, prefix: str, reason: Reason = Reason.SCHEMA_UNKNOWN):
     build = RecordBuilder(lambda _topic: prefix, "0.1.0")
-    return build(Rejected(message, Reason.SCHEMA_UNKNOWN, "unknown schema"))
+    return build(Rejected(message, reason, "cannot be read"))
 
 
-def write(cluster: Cluster, record) -> None:
-    producer = Producer({"bootstrap.servers": cluster.servers})
-    producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
-    assert producer.flush(30) == 0
+def write(cluster: Cluster, *records) -> None:
+    producer = Producer({"bootstrap.servers": cluster.servers, "message.max.bytes": 10_485_760})
+    for record in records:
+        producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
+    assert producer.flush(60) == 0
 
 
 def test_the_limit_stops_a_message_that_comes_back_each_time(cluster: Cluster, redrive: Run) -> None:
@@ -204,8 +207,10 @@ def test_without_the_redrive_topic_it_says_how_to_make_it(cluster: Cluster, redr
     assert redrive(topic, "--dry-run")[0] == 0
 
 
-def test_an_export_has_the_packets_and_why(cluster: Cluster, letters, redrive: Run, tmp_path: Path) -> None:
-    topic = letters()
+def test_an_export_has_the_packets_and_why(
+    cluster: Cluster, letters: str, redrive: Run, tmp_path: Path
+) -> None:
+    topic = letters
     folder = tmp_path / "letters"
     code, output, log = redrive(topic, "--export", str(folder))
     assert (code, log) == (0, "")
@@ -234,8 +239,8 @@ def page_commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_the_page_s_commands_work(cluster: Cluster, letters, run: Run, tmp_path: Path) -> None:
-    topic = letters()
+def test_the_page_s_commands_work(cluster: Cluster, letters: str, run: Run, tmp_path: Path) -> None:
+    topic = letters
     said = {}
     for command in page_commands():
         typed = command.replace("alerts", topic).replace("HOST:PORT", cluster.servers)
@@ -260,14 +265,3 @@ def test_the_page_s_commands_work(cluster: Cluster, letters, run: Run, tmp_path:
     assert programs == {"broker-topics", "broker-subscribe", "broker-redrive"}
     assert sum("redriven " in text and "redriven 0" not in text for text in said.values()) >= 2
     assert any(path.suffix == ".json" for path in (tmp_path / "letters").iterdir())
-
-
-def test_a_packet_that_can_be_read_by_now_is_redriven_like_any_other(
-    cluster: Cluster, redrive: Run, consume: Run
-) -> None:
-    topic = made(cluster)
-    packet = lsst_packet()
-    write(cluster, letter_of(Message(packet, topic, 0, 0, None, (), OLD_MS), topic))
-    assert redrive(topic)[0] == 0
-    (message,) = cluster.read(f"{topic}.redrive")
-    assert message.value() == packet
