@@ -133,9 +133,10 @@ def plan(
 def differences(wanted: TopicPlan, found: TopicState) -> Iterator[Difference]:
     """Compare a topic with its plan.
 
-    More is as good where more does no harm: longer retention, larger messages, further copies.
+    More is as good where more does no harm: longer retention, larger messages, further copies
+    and partitions.
     """
-    if wanted.partitions is not None and found.partitions != wanted.partitions:
+    if wanted.partitions is not None and found.partitions < wanted.partitions:
         yield Difference("partitions", str(found.partitions), str(wanted.partitions))
     if found.replication < wanted.replication:
         yield Difference("replication", str(found.replication), str(wanted.replication))

@@ -152,7 +152,9 @@ def one_letter(cluster: Cluster) -> str:
 def made(cluster: Cluster, partitions: int = 1) -> str:
     topic = cluster.make(partitions)
     admin = AdminClient({"bootstrap.servers": cluster.servers})
-    admin.create_topics([NewTopic(f"{topic}.redrive", 1, 1)])[f"{topic}.redrive"].result(30)
+    own_time = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "10485760"}
+    for future in admin.create_topics([NewTopic(f"{topic}.redrive", 1, 1, config=own_time)]).values():
+        future.result(timeout=30)
     return topic
 
 

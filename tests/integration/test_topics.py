@@ -73,14 +73,14 @@ def test_what_is_missing_is_shown_and_made_only_on_request(cluster: Cluster, top
 def test_what_exists_is_compared_and_left_as_it_is(cluster: Cluster, topics: Run) -> None:
     source = cluster.make(partitions=2, outputs=False)
     admin = AdminClient({"bootstrap.servers": cluster.servers})
-    small = NewTopic(f"{source}.enriched", 5, 1, config={"max.message.bytes": "1048588"})
+    small = NewTopic(f"{source}.enriched", 1, 1, config={"max.message.bytes": "1048588"})
     short = NewTopic(f"{source}.dead-letter", 1, 1, config={"retention.ms": str(DAY)})
     for future in admin.create_topics([small, short]).values():
         future.result(timeout=30)
     before = there(cluster.servers, source)
     code, output, log = topics("--prefix", source, "--create")
     assert code == 2
-    assert "5 (wanted 2)" in rows(output)[f"{source}.enriched"]
+    assert "1 (wanted 2)" in rows(output)[f"{source}.enriched"]
     assert "1048588 (wanted 10485760)" in rows(output)[f"{source}.enriched"]
     assert "1 d (wanted 90 d)" in rows(output)[f"{source}.dead-letter"]
     found = f"broker-topics: {source}.enriched: max.message.bytes is 1048588, wanted 10485760"
