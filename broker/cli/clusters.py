@@ -52,18 +52,6 @@ def of_results(settings: Settings, servers: str | None, group_id: str | None) ->
     )
 
 
-def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
-    """Where alerts are published: the cluster of the section ``kafka``, which the consumer reads.
-
-    The producer's settings are those of ``sink``, unless that is another cluster.
-    """
-    connection = servers or settings.kafka.bootstrap_servers, settings.kafka.security
-    extra = _of_connection(settings.kafka.extra)
-    if settings.sink.bootstrap_servers is not None:
-        return connection, SinkSettings(extra=extra)
-    return connection, settings.sink.model_copy(update={"extra": settings.sink.extra | extra})
-
-
 def of_redrive(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
     """Where dead letters are published again: where they stand, the cluster of ``sink``, else that of ``kafka``."""
     there, security = settings.sink_connection
@@ -83,6 +71,18 @@ def of_source_topics(settings: Settings, servers: str | None) -> tuple[Connectio
     own = settings.sink.bootstrap_servers is not None
     there = settings.kafka.bootstrap_servers if own or servers is None else servers
     return (there, settings.kafka.security), _of_connection(settings.kafka.extra)
+
+
+def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
+    """Where alerts are published: the cluster of the section ``kafka``, which the consumer reads.
+
+    The producer's settings are those of ``sink``, unless that is another cluster.
+    """
+    connection = servers or settings.kafka.bootstrap_servers, settings.kafka.security
+    extra = _of_connection(settings.kafka.extra)
+    if settings.sink.bootstrap_servers is not None:
+        return connection, SinkSettings(extra=extra)
+    return connection, settings.sink.model_copy(update={"extra": settings.sink.extra | extra})
 
 
 def _of_connection(extra: Extra) -> Extra:

@@ -16,7 +16,8 @@ from broker.cli.clusters import of_redrive, of_results, of_topics, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.redriving import Redrive, lines
 from broker.errors import SettingsError
-from broker.kafka import KafkaReader, KafkaSink, TopicAdmin
+from broker.kafka import KafkaReader, KafkaSink
+from broker.kafka.admin import TopicAdmin
 from broker.letter_files import LetterFiles
 from broker.redrive import Choice, Judge, Ledger, checked_reasons, redrive_topic
 from broker.settings import ConsumerSettings, Settings, Topics, checked

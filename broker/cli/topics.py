@@ -12,7 +12,7 @@ from broker.cli.clusters import of_source_topics, of_topics, settings_of
 from broker.cli.ending import REFUSED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.tables import table
 from broker.errors import SettingsError
-from broker.kafka import TopicAdmin
+from broker.kafka.admin import TopicAdmin
 from broker.kafka.topic_plan import (
     CLEANUP,
     DAY_MS,

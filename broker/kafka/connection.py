@@ -89,7 +89,7 @@ class Listener:
 
 
 def client(make: Callable[..., Client], properties: dict[str, Any], listener: Listener) -> Client:
-    """Make a consumer, a producer or an administrator.
+    """Make a consumer or a producer.
 
     Raises
     ------
