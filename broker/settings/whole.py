@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from broker.settings.sections import ConsumerSettings, ProbeSettings, SinkSettings, SourceSettings
 from broker.settings.security import Plaintext, Scram
-from broker.topics import OWN_SUFFIXES, TOPIC_NAME, Topics
+from broker.topics import OUTPUT_SUFFIXES, TOPIC_NAME, Topics
 
 PREFIX = "BROKER_"
 """Of the environment's variables."""
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "several topics, or a pattern, need a stated output_prefix: give --output-prefix NAME"
             )
-        if outputs := [topic for topic in self.topics if topic.endswith(OWN_SUFFIXES)]:
+        if outputs := [topic for topic in self.topics if topic.endswith(OUTPUT_SUFFIXES)]:
             raise ValueError(
                 f"{outputs[0]} is an output of this broker and is never read as input: name another"
             )
