@@ -90,16 +90,27 @@ class TopicAdmin:
         return {name: self._state(name, there[name]) for name in names if name in there}
 
     def _state(self, name: str, topic: TopicMetadata) -> TopicState:
-        resource = ConfigResource(ResourceType.TOPIC, name)
-        doing = f"asking for the settings of topic {name}"
-        (future,) = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS).values()
-        settings: Mapping[str, Any] = _answer(future, doing)
         return TopicState(
             name,
             len(topic.partitions),
             min((len(each.replicas) for each in topic.partitions.values()), default=0),
-            {setting: str(entry.value) for setting, entry in settings.items()},
+            {setting: str(entry.value) for setting, entry in self._settings(name).items()},
         )
+
+    def _settings(self, name: str) -> Mapping[str, Any]:
+        """Ask for a topic's settings; any broker may be asked, one that has yet to hear of a new topic too."""
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        doing = f"asking for the settings of topic {name}"
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while True:
+            (future,) = self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS).values()
+            is_late = time.monotonic() >= deadline
+            settings: Mapping[str, Any] | None = _answer(
+                future, doing, *(() if is_late else (Fault.UNKNOWN_TOPIC_OR_PART,))
+            )
+            if settings is not None:
+                return settings
+            time.sleep(LOOK_SECONDS)
 
     def create(self, plans: Sequence[TopicPlan]) -> None:
         """Make topics, and wait until they are there; one that somebody else made meanwhile is as good.

@@ -70,13 +70,15 @@ def test_what_is_missing_is_shown_and_made_only_on_request(cluster: Cluster, top
     assert {cells[0] for cells in rows(output).values()} == {"exists", "yes (input)", "yes"}
 
 
-def test_what_exists_is_compared_and_left_as_it_is(cluster: Cluster, topics: Run) -> None:
+def test_what_exists_is_compared_and_left_as_it_is(cluster: Cluster, topics: Run, eventually) -> None:
     source = cluster.make(partitions=2, outputs=False)
     admin = AdminClient({"bootstrap.servers": cluster.servers})
     small = NewTopic(f"{source}.enriched", 1, 1, config={"max.message.bytes": "1048588"})
     short = NewTopic(f"{source}.dead-letter", 1, 1, config={"retention.ms": str(DAY)})
     for future in admin.create_topics([small, short]).values():
         future.result(timeout=30)
+    # A topic is listed a moment after it is made.
+    eventually(lambda: len(there(cluster.servers, source)) == 3)
     before = there(cluster.servers, source)
     code, output, log = topics("--prefix", source, "--create")
     assert code == 2
