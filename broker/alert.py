@@ -262,7 +262,8 @@ class Record:
     Attributes
     ----------
     topic : str
-    value : bytes
+    value : bytes or None
+        None is a tombstone.
     key : bytes or None
     headers : tuple of (str, bytes or None)
     timestamp_ms : int or None
@@ -270,7 +271,7 @@ class Record:
     """
 
     topic: str
-    value: bytes
+    value: bytes | None
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = field(default=())
     timestamp_ms: int | None = None

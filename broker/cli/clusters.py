@@ -50,6 +50,27 @@ def of_results(settings: Settings, servers: str | None, group_id: str | None) ->
     )
 
 
+def of_redrive(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
+    """Where dead letters are published again: where they stand, the cluster of ``sink``, else that of ``kafka``."""
+    there, security = settings.sink_connection
+    return (servers or there, security), settings.sink
+
+
+def of_topics(settings: Settings, servers: str | None) -> tuple[Connection, Extra]:
+    """Where the topics of results are made, and librdkafka's properties by which it is reached."""
+    there, security = settings.sink_connection
+    same = settings.sink.bootstrap_servers is None
+    extra = settings.kafka.extra | settings.sink.extra if same else settings.sink.extra
+    return (servers or there, security), _of_connection(extra)
+
+
+def of_source_topics(settings: Settings, servers: str | None) -> tuple[Connection, Extra]:
+    """Where the topics of alerts are; `servers` go before the settings, unless results have a cluster of their own."""
+    own = settings.sink.bootstrap_servers is not None
+    there = settings.kafka.bootstrap_servers if own or servers is None else servers
+    return (there, settings.kafka.security), _of_connection(settings.kafka.extra)
+
+
 def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
     """Where alerts are published: the cluster of the section ``kafka``, which the consumer reads.
 

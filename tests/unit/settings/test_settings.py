@@ -217,10 +217,13 @@ def test_what_cannot_be_a_topic_is_refused(topic: str) -> None:
         ("my_ztf_20260301_programid1", False),
         ("ztf_20260301_programid2", False),
         ("ztf_x.enriched", False),
+        ("ztf_x.dead-letter", False),
+        ("ztf_x.lite", False),
+        ("ztf_x.redrive", False),
     ],
 )
 def test_a_pattern_holds_whole_names_and_none_of_our_outputs(topic: str, *, held: bool) -> None:
-    assert Topics((), r"ztf_.*_programid1|ztf_.*enriched").holds(topic) is held
+    assert Topics((), r"ztf_.*_programid1|ztf_.*\.[a-z-]+").holds(topic) is held
 
 
 @pytest.mark.parametrize("topic", ["__consumer_offsets", "__transaction_state"])
