@@ -282,7 +282,7 @@ class Record:
         headers = sum(
             len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in self.headers
         )
-        return len(self.value) + len(self.key or b"") + headers + RECORD_OVERHEAD
+        return len(self.value or b"") + len(self.key or b"") + headers + RECORD_OVERHEAD
 
 
 @dataclass(frozen=True, slots=True)

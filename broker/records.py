@@ -100,15 +100,16 @@ class RecordBuilder:
     def _enriched_records(self, outcome: Enriched) -> tuple[Record, ...]:
         alert, prefix = outcome.alert, self._prefix_of(outcome.message.topic)
         texts = {**_alert_texts(outcome), "schema-fingerprint": self._enriched.fingerprint(alert.form)}
+        value = self._enriched(alert, outcome.enrichment)
         whole = Record(
             topic=prefix + ENRICHED_SUFFIX,
-            value=self._enriched(alert, outcome.enrichment),
+            value=value,
             key=alert.key.encode(),
             headers=_encode(texts) + _source_headers(outcome.message),
         )
         if self._lite is None:
             return (whole,)
-        return whole, replace(whole, topic=prefix + LITE_SUFFIX, value=self._lite(alert, whole.value))
+        return whole, replace(whole, topic=prefix + LITE_SUFFIX, value=self._lite(alert, value))
 
     def _letter_record(self, outcome: Rejected, extra: Headers = ()) -> Record:
         message = outcome.message

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from broker.kafka.connection import of_connection
-from broker.settings import Security, Settings, SinkSettings, SourceSettings, checked, load
+from broker.settings import Extra, Security, Settings, SinkSettings, SourceSettings, checked, load
 
 Connection: TypeAlias = tuple[str, Security]
 
@@ -61,14 +61,14 @@ def of_topics(settings: Settings, servers: str | None) -> tuple[Connection, Extr
     there, security = settings.sink_connection
     same = settings.sink.bootstrap_servers is None
     extra = settings.kafka.extra | settings.sink.extra if same else settings.sink.extra
-    return (servers or there, security), _of_connection(extra)
+    return (servers or there, security), of_connection(extra)
 
 
 def of_source_topics(settings: Settings, servers: str | None) -> tuple[Connection, Extra]:
     """Where the topics of alerts are; `servers` go before the settings, unless results have a cluster of their own."""
     own = settings.sink.bootstrap_servers is not None
     there = settings.kafka.bootstrap_servers if own or servers is None else servers
-    return (there, settings.kafka.security), _of_connection(settings.kafka.extra)
+    return (there, settings.kafka.security), of_connection(settings.kafka.extra)
 
 
 def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:

@@ -22,7 +22,7 @@ def message(offset: int, age: float, value: bytes | None = None) -> Message:
 
 
 @pytest.fixture(scope="module")
-def pipeline(untrained_model) -> Pipeline:  # noqa: ANN001
+def pipeline(untrained_model) -> Pipeline:
     return Pipeline(Deserializer(WANTED), Model.load(untrained_model))
 
 
@@ -39,13 +39,19 @@ def test_the_late_are_passed_on_in_their_place(pipeline: Pipeline) -> None:
     assert isinstance(fresh, Enriched)
     assert isinstance(late, Enriched)
     assert fresh.enrichment.embedding is not None
-    assert (late.enrichment.embedding, late.enrichment.anomaly, late.enrichment.redshift) == (None, None, None)
+    assert (late.enrichment.embedding, late.enrichment.anomaly, late.enrichment.redshift) == (
+        None,
+        None,
+        None,
+    )
     assert is_partial(late.enrichment.flags)
     assert late.alert.alert_id == 1
 
 
 def test_what_cannot_be_read_is_rejected_late_or_not(pipeline: Pipeline) -> None:
-    outcomes = Shedding(pipeline, 60.0, clock=lambda: NOW)([message(0, 90, b"no alert"), message(1, 90, ztf_packet())])
+    outcomes = Shedding(pipeline, 60.0, clock=lambda: NOW)(
+        [message(0, 90, b"no alert"), message(1, 90, ztf_packet())]
+    )
     assert not isinstance(outcomes[0], Enriched)
     assert shed(outcomes) == [False, True]
 
