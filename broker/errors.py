@@ -8,11 +8,12 @@
     │   └── ModelRefused        a model file whose contract does not hold
     ├── AlertError              one message cannot be read: dead letter
     │   ├── FrameError          not a Confluent frame, nor an Avro container
-    │   ├── SchemaUnknown       the frame or container names no bundled schema
+    │   ├── SchemaUnknown       neither bundled, nor an alert's that a registry or its container tells
     │   ├── ContainerError      an Avro object container that cannot be read
     │   └── DatumError          the datum breaks the schema it claims
     ├── CutoutError             one stamp cannot be read: partial, with a flag
-    └── KafkaError              Kafka cannot be reached or refused a request
+    ├── KafkaError              Kafka cannot be reached or refused a request
+    └── RegistryError           the schema registry gives no answer of use
 
 `AlertError` is caught in one place (`broker.pipeline`), `CutoutError` in one place
 (`broker.geometry`). Anything else stops the process before the commit, and the batch
@@ -76,7 +77,7 @@ class FrameError(AlertError):
 
 
 class SchemaUnknown(AlertError):
-    """A frame or a container whose schema the bundle does not hold."""
+    """A frame or a container whose schema neither the bundle, nor a registry or the container itself, tells."""
 
     reason = Reason.SCHEMA_UNKNOWN
 
@@ -99,3 +100,7 @@ class CutoutError(NightjarError):
 
 class KafkaError(NightjarError):
     """Kafka cannot be reached, or refused a request."""
+
+
+class RegistryError(NightjarError):
+    """The schema registry cannot be reached, or gives no answer of use."""

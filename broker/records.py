@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from broker.alert import Enriched, Message, Outcome, Record, Rejected
-from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
+from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer, OutputIds
 from broker.avro.store import SchemaStore
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
 
@@ -26,14 +26,20 @@ class RecordBuilder:
         Version of the broker, written into dead letters.
     store : SchemaStore, optional
         That of the deserializer; by default one of its own.
+    ids : OutputIds, optional
+        A registry's, for the frames; by default the reserved ones.
     """
 
     def __init__(
-        self, prefix_of: Callable[[str], str], version: str, store: SchemaStore | None = None
+        self,
+        prefix_of: Callable[[str], str],
+        version: str,
+        store: SchemaStore | None = None,
+        ids: OutputIds | None = None,
     ) -> None:
         self._prefix_of = prefix_of
-        self._enriched = EnrichedSerializer(store or SchemaStore())
-        self._dead_letter = DeadLetterSerializer(version)
+        self._enriched = EnrichedSerializer(store or SchemaStore(), ids=ids)
+        self._dead_letter = DeadLetterSerializer(version, ids=ids)
 
     def __call__(self, outcome: Outcome) -> Record:
         """Build the record of one outcome."""
@@ -47,7 +53,7 @@ class RecordBuilder:
         texts = {**_alert_texts(outcome), "schema-fingerprint": self._enriched.fingerprint(alert.form)}
         return Record(
             topic=topic,
-            value=self._enriched(alert, outcome.enrichment),
+            value=self._enriched(alert, outcome.enrichment, topic),
             key=alert.key.encode(),
             headers=_encode(texts) + _source_headers(outcome.message),
         )
@@ -57,7 +63,7 @@ class RecordBuilder:
         texts = {"reason": outcome.reason.value, "schema-fingerprint": self._dead_letter.fingerprint}
         return Record(
             topic=topic,
-            value=self._dead_letter(outcome),
+            value=self._dead_letter(outcome, topic),
             key=message.key,
             headers=_encode(texts) + _source_headers(message),
         )

@@ -13,6 +13,7 @@ from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.registries import input_registry, output_registry
 from broker.consumer import AtLeastOnce, Consumer, Summary
 from broker.inference import Head, Model
 from broker.kafka import KafkaSink, KafkaSource
@@ -144,12 +145,13 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         stack.callback(sink.close)
         outputs = [settings.prefix + suffix for suffix in OUTPUT_SUFFIXES]
         sink.require(outputs, settings.consumer.topic_seconds)
-        store = SchemaStore()
+        store = SchemaStore(WANTED, input_registry(settings.registry, metrics.lookup))
+        ids = output_registry(settings.registry, outputs)
         return Consumer(
             source=source,
             delivery=AtLeastOnce(source, sink, metrics),
             pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads),
-            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar"), store),
+            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar"), store, ids),
             metrics=metrics,
             health=health,
             stop=stop,

@@ -7,6 +7,7 @@ become a silent default. Secrets come from the environment, or from files named 
 """
 
 from broker.settings.loading import checked, load
+from broker.settings.registry import RegistryConnection, RegistrySettings
 from broker.settings.sections import ConsumerSettings, Extra, ProbeSettings, SinkSettings, SourceSettings
 from broker.settings.security import Plaintext, Scram, Section, Security
 from broker.settings.whole import PREFIX, Settings
@@ -18,6 +19,8 @@ __all__ = [
     "Extra",
     "Plaintext",
     "ProbeSettings",
+    "RegistryConnection",
+    "RegistrySettings",
     "Scram",
     "Section",
     "Security",

@@ -13,6 +13,9 @@ from broker.errors import SettingsError
 from broker.settings.security import Section
 from broker.settings.whole import PREFIX, Settings
 
+WITH_PASSWORDS = (("kafka", "security"), ("sink", "security"), ("registry",), ("registry", "output"))
+"""Sections whose password no file of settings may hold."""
+
 Checked = TypeVar("Checked", bound=Section)
 
 
@@ -86,16 +89,20 @@ def _read(config: Path) -> dict[str, Any]:
         raise SettingsError(
             f"--config {config} holds a {type(content).__name__}, wanted a mapping of settings"
         )
-    for section in ("kafka", "sink"):
-        security = (
-            (content.get(section) or {}).get("security") if isinstance(content.get(section), dict) else None
-        )
-        if isinstance(security, dict) and "password" in security:
+    for path in WITH_PASSWORDS:
+        section = _below(content, path)
+        if isinstance(section, dict) and "password" in section:
             raise SettingsError(
-                f"--config {config}: {section}.security.password: a password in a file of settings is read by too "
-                f"many: give it as {PREFIX}{section.upper()}__SECURITY__PASSWORD, or name a file that holds nothing "
+                f"--config {config}: {'.'.join(path)}.password: a password in a file of settings is read by too "
+                f"many: give it as {PREFIX}{'__'.join(path).upper()}__PASSWORD, or name a file that holds nothing "
                 "else as password_file"
             )
+    return content
+
+
+def _below(content: Any, path: Iterable[str]) -> Any:
+    for name in path:
+        content = content.get(name) if isinstance(content, dict) else None
     return content
 
 

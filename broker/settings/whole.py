@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from broker.settings.registry import RegistrySettings
 from broker.settings.sections import ConsumerSettings, ProbeSettings, SinkSettings, SourceSettings
 from broker.settings.security import Plaintext, Scram
 from broker.topics import OUTPUT_SUFFIXES, TOPIC_NAME, Topics
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     kafka: SourceSettings = SourceSettings()
     sink: SinkSettings = SinkSettings()
     consumer: ConsumerSettings = ConsumerSettings()
+    registry: RegistrySettings = RegistrySettings()
     probes: ProbeSettings = ProbeSettings()
     model: Path | None = None
     heads: list[Path] = []

@@ -89,7 +89,7 @@ class KafkaServer:
     """
 
     def __init__(self) -> None:
-        port, secure, controller = _free_ports(3)
+        port, secure, controller = free_ports(3)
         self.bootstrap_servers = f"127.0.0.1:{port}"
         self.secure_servers = f"127.0.0.1:{secure}"
         self._controller = f"127.0.0.1:{controller}"
@@ -209,7 +209,8 @@ def _certify(ca: Path, server: Path) -> None:
     server.write_text(server.read_text(encoding="utf-8") + ca.read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
