@@ -66,11 +66,17 @@ class _Watch:
 
     connection: http.client.HTTPConnection
     is_over: bool = False
+    _socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        self.connection.connect()
+        # The connection lets go of its socket where an answer has no stated length, and reads on.
+        self._socket = self.connection.sock
 
     def end(self) -> None:
         self.is_over = True
         with suppress(OSError, AttributeError):
-            self.connection.sock.shutdown(socket.SHUT_RDWR)
+            (self._socket or self.connection.sock).shutdown(socket.SHUT_RDWR)
 
 
 class RegistryClient:
@@ -127,10 +133,13 @@ class RegistryClient:
         payload = None if body is None else json.dumps(body).encode()
         with self._watched() as connection:
             connection.request(method, where, payload, self._headers)
-            response = connection.getresponse()
-            raw = response.read(MOST_BYTES + 1)
+            with connection.getresponse() as response:
+                raw = response.read(MOST_BYTES + 1)
+                missing = response.length
         if len(raw) > MOST_BYTES:
             raise RegistryTrouble(Trouble.WRONG, f"it answered more than {MOST_BYTES} bytes")
+        if missing:
+            raise RegistryTrouble(Trouble.UNREACHABLE, f"its answer ended {missing} bytes early")
         _refuse_status(response.status, raw)
         try:
             return json.loads(raw)
@@ -165,6 +174,7 @@ class RegistryClient:
         timer.daemon = True
         timer.start()
         try:
+            watch.connect()
             yield connection
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             # Ending a connection under a reader breaks it in any of these ways.

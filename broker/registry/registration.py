@@ -85,6 +85,17 @@ class OutputRegistration:
     def _ask_for_compatibility(self, subject: str) -> None:
         """Ask that later versions be checked; a registry may not let us, and the id is good without."""
         try:
-            self._client.ask("PUT", ("config", subject), {"compatibility": COMPATIBILITY})
+            if not self._is_checked(subject):
+                self._client.ask("PUT", ("config", subject), {"compatibility": COMPATIBILITY})
         except RegistryTrouble as trouble:
             logger.warning("subject %s is not checked for compatibility: %s", subject, trouble.detail)
+
+    def _is_checked(self, subject: str) -> bool:
+        """Whether the subject has a compatibility of its own, which its operator chose."""
+        try:
+            answer = self._client.ask("GET", ("config", subject))
+        except RegistryTrouble as trouble:
+            if trouble.kind is Trouble.NOT_FOUND:
+                return False
+            raise
+        return isinstance(answer, dict) and answer.get("compatibilityLevel") not in (None, "NONE")

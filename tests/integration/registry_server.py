@@ -155,7 +155,13 @@ def _export(subject: str, schema_id: int, text: str) -> bytes:
     plain = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
     owner = {"owner": "", "createdOn": now, "modifiedBy": "", "modifiedOn": now}
     artifact = {"groupId": None, "artifactId": subject, "name": None, "description": None, "labels": None}
-    version = {"version": "1", "versionOrder": 1, "state": "ENABLED", "globalId": schema_id, "contentId": schema_id}
+    version = {
+        "version": "1",
+        "versionOrder": 1,
+        "state": "ENABLED",
+        "globalId": schema_id,
+        "contentId": schema_id,
+    }
     branch = {"branchId": "latest", "systemDefined": True, "versions": ["1"], "description": None}
     where = f"groups/default/artifacts/{subject}"
     files: dict[str, Any] = {
