@@ -33,7 +33,16 @@ STAMPS: Mapping[Survey, str] = {Survey.LSST: "cutout{}", Survey.ZTF: "cutout{}.s
 MOST_TYPES = 20_000
 """Types in a schema with every name written out; Rubin's 11.1 has about 1,100."""
 
-_NO_SCHEMA = (ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error, SchemaParseException)
+_NO_SCHEMA = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    re.error,
+    SchemaParseException,
+)
 """What code that was written for schemas raises of other things."""
 
 
@@ -105,10 +114,11 @@ def recognise_schema(
         # What goes out must be read by others, and the walker that is made of it later must not fail then.
         fastavro.parse_schema(deepcopy(output))
         compile_walker(kept, ())
-    except LookupError as error:
-        raise SchemaUnknown(f"not an alert's schema: {error.args[0] if error.args else error}") from None
     except _NO_SCHEMA as error:
-        raise SchemaUnknown(f"not an Avro schema that can be read: {error}") from None
+        said = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+        raise SchemaUnknown(f"not an Avro schema that can be read: {said}") from None
+    except LookupError as error:
+        raise SchemaUnknown(f"not an alert's schema: {error}") from None
     return Recognised(form, kept, output)
 
 
