@@ -7,6 +7,7 @@ the schema itself. A subscriber who has the survey's schema derives the same::
     assert schemas.fingerprint(schema) == header_schema_fingerprint
 """
 
+import json
 import re
 from typing import Any
 
@@ -115,7 +116,7 @@ def form_name(schema: Any, schema_id: int | None = None) -> str:
     bundled = by_known_fingerprint(mark)
     if bundled in INPUT_FORMS:
         return str(bundled)
-    record = _record_name(schema)
+    record = record_name(schema)
     rubin = _RUBIN.fullmatch(record)
     if rubin is not None:
         name = f"lsst.v{rubin[1]}_{rubin[2]}"
@@ -152,9 +153,17 @@ def enriched(
     return enriched_alert(enrichment(version), form, None if form in INPUT_FORMS else facts(schema))
 
 
-def _record_name(schema: Any) -> str:
-    """Full name of the record; `schema` is one that has a canonical form."""
+def record_name(schema: Any) -> str:
+    """Full name of a record, however its name and its namespace are written.
+
+    Raises
+    ------
+    LookupError
+        If it is a schema of something else.
+    ValueError
+        If it is no schema.
+    """
+    canonical = canonical_form(schema)
     if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise LookupError(f"it is {canonical_form(schema):.80}, wanted a record")
-    name, space = schema["name"], schema.get("namespace", "")
-    return name if "." in name or not space else f"{space}.{name}"
+        raise LookupError(f"it is {canonical:.80}, wanted a record")
+    return str(json.loads(canonical)["name"])

@@ -1,16 +1,17 @@
 """The reading side: what the broker published, back to records."""
 
 import io
-import json
 from collections import OrderedDict
 from typing import Any
 
 import fastavro
+from fastavro.schema import SchemaParseException
 
 import schemas
 from broker.avro.frame import unwrap_frame
 from broker.avro.store import Registry
 from broker.errors import DatumError, SchemaUnknown
+from schemas.derivation import record_name
 
 MOST_SCHEMAS = 64
 """Parsed schemas that are kept."""
@@ -75,7 +76,7 @@ class Decoder:
         key = schema_id, fingerprint
         parsed = self._parsed.get(key)
         if parsed is None:
-            parsed = self._parsed[key] = fastavro.parse_schema(self._found(schema_id, fingerprint))
+            parsed = self._parsed[key] = _parse(self._found(schema_id, fingerprint))
             if len(self._parsed) > MOST_SCHEMAS:
                 self._parsed.popitem(last=False)
         return parsed
@@ -109,10 +110,20 @@ decode = Decoder()
 """Decodes by the bundle alone."""
 
 
+def _parse(schema: dict[str, Any]) -> Any:
+    try:
+        return fastavro.parse_schema(schema)
+    except (SchemaParseException, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SchemaUnknown(f"the registry's schema cannot be read: {error}") from None
+
+
 def _ours(schema: Any, fingerprint: str | None) -> dict[str, Any]:
-    name = schema.get("name") if isinstance(schema, dict) else None
-    if not isinstance(name, str) or not name.startswith(_OURS):
-        raise SchemaUnknown(f"it is the schema of {json.dumps(name)[:80]}, wanted one of Nightjar's")
+    try:
+        name = record_name(schema)
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
+        raise SchemaUnknown(f"it is not the schema of a record: {error}") from None
+    if not name.startswith(_OURS):
+        raise SchemaUnknown(f"it is the schema of {name:.80}, wanted one of Nightjar's")
     return _of_fingerprint(schema, fingerprint)
 
 
@@ -124,10 +135,7 @@ def _derived(schema: Any, number: int, version: int, fingerprint: str | None) ->
 
 
 def _of_fingerprint(schema: dict[str, Any], fingerprint: str | None) -> dict[str, Any]:
-    try:
-        found = schemas.fingerprint(schema)
-    except (ValueError, RecursionError) as error:
-        raise SchemaUnknown(f"it is no Avro schema: {error}") from None
+    found = schemas.fingerprint(schema)
     if fingerprint not in (None, found):
         raise SchemaUnknown(f"its fingerprint is {found}, the message's header says {fingerprint}")
     return schema

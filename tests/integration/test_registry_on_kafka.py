@@ -144,7 +144,7 @@ def test_a_registry_that_is_down_makes_dead_letters_that_are_read_when_they_come
 
 
 def test_what_goes_out_is_registered_and_read_by_the_registrys_ids_alone(
-    cluster: Cluster, consume_with: Consume, rubins: RegistryServer
+    cluster: Cluster, consume_with: Consume, rubins: RegistryServer, run: Run, kafka: str, tmp_path: Path
 ) -> None:
     topic = cluster.make()
     forms = [lsst_packet(schema_id=701), lsst_packet(schema_id=900), lsst_packet(), ztf_packet()]
@@ -158,7 +158,7 @@ def test_what_goes_out_is_registered_and_read_by_the_registrys_ids_alone(
         assert schemas.fingerprint(schema) == headers(message)["schema-fingerprint"]
         record = read_whole(schema, message.value())
         assert record.keys() & {"enrichment", "reason"}
-        names.add((message.topic(), schema["name"]))
+        names.add((message.topic(), json.loads(schemas.canonical_form(schema))["name"]))
     ours = [
         f"nightjar.{form}.EnrichedAlert"
         for form in ("lsst.v7_1", "lsst.v9_0", "lsst.v11_1", "lsst.v11_2", "ztf.v4_02")
@@ -171,6 +171,18 @@ def test_what_goes_out_is_registered_and_read_by_the_registrys_ids_alone(
     assert subjects == {f"{where}-{name}" for where, name in expected}
     for subject in subjects:
         assert rubins.ask("GET", f"/config/{subject}")["compatibilityLevel"] == "FULL"
+    reading = (
+        "--topic",
+        f"{topic}.enriched",
+        "--bootstrap-servers",
+        kafka,
+        "--exit-at-end",
+        "--format",
+        "jsonl",
+    )
+    told = {"BROKER_REGISTRY__URL": rubins.url, "BROKER_REGISTRY__CACHE_FOLDER": str(tmp_path / "subscriber")}
+    code, output, log = run("broker-subscribe", *reading, **told)
+    assert (code, log) == (0, "13 records\n")
 
 
 def test_a_topic_changes_from_reserved_ids_to_those_of_a_registry_midway(

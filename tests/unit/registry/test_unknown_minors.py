@@ -359,6 +359,13 @@ class TestDecoding:
         read = Decoder(outputs=Known(n31=schemas.enriched(schema, 1102)))
         assert read(frame(31) + value[5:], fingerprint)["alert"]["diaSourceId"] == 6
 
+    def test_a_registry_may_write_a_name_and_its_namespace_apart(self, schema, written):
+        value, fingerprint = written
+        output = schemas.enriched({**schema, "name": "alert", "namespace": "lsst.v11_2"}, 1102)
+        apart = {**output, "name": "EnrichedAlert", "namespace": "nightjar.lsst.v11_2"}
+        read = Decoder(outputs=Known(n31=apart))
+        assert read(frame(31) + value[5:], fingerprint)["alert"]["diaSourceId"] == 6
+
     def test_a_bundled_schema_needs_no_registry_whatever_its_id(self, enrichment):
         alert = read_alert(Deserializer(WANTED)(lsst_packet(alert_id=3)))
         serialize = EnrichedSerializer(SchemaStore(), ids=lambda *_: 31)
@@ -374,7 +381,7 @@ class TestDecoding:
         ):
             Decoder(alerts=Known(n1102=other))(value, fingerprint)
         with pytest.raises(
-            SchemaUnknown, match=r"it is the schema of \"lsst.v11_2.alert\", wanted one of Nightjar's"
+            SchemaUnknown, match=r"it is the schema of lsst\.v11_2\.alert, wanted one of Nightjar's"
         ):
             Decoder(outputs=Known(n31=other))(frame(31) + value[5:], fingerprint)
 

@@ -38,10 +38,12 @@ def test_every_setting_has_a_meaning() -> None:
 
 
 def test_the_examples_are_accepted(tmp_path: Path) -> None:
-    plain, scram, tls = (loaded(tmp_path, text) for text in examples())
+    plain, scram, tls, registry, registered = (loaded(tmp_path, text) for text in examples())
     assert isinstance(plain.kafka.security, Plaintext)
     assert isinstance(scram.kafka.security, Scram)
     assert scram.sink_connection == ("localhost:9092", Plaintext())
+    assert registry.registry.url == registered.registry.url
+    assert registered.registry.output_connection.url == "https://registry.example.org"
     assert tls.kafka.extra["security.protocol"] == tls.sink.extra["security.protocol"] == "ssl"
 
 
