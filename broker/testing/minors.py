@@ -82,7 +82,7 @@ def ztf_container(schema: Schema, form: str = "ztf.v4_02", **packet: Any) -> byt
     **packet
         As for `broker.testing.packets.ztf_packet`.
     """
-    (block,) = fastavro.block_reader(io.BytesIO(ztf_packet(**packet)))
+    block: Any = next(iter(fastavro.block_reader(io.BytesIO(ztf_packet(**packet)))))
     return in_container(schema, _again(block.bytes_.getvalue(), form, schema))
 
 
