@@ -31,7 +31,11 @@ STAMPS: Mapping[Survey, str] = {Survey.LSST: "cutout{}", Survey.ZTF: "cutout{}.s
 """Paths of the stamps; the gap takes a role, capitalised."""
 
 MOST_TYPES = 20_000
-"""Types in a schema with every name written out; Rubin's 11.1 has about 1,100."""
+"""Types in a schema with every name written out, texts counted `TEXT_WEIGHT` times; Rubin's 11.1 comes to some
+thousands. What is at the limit takes a few seconds, once."""
+
+TEXT_WEIGHT = 100
+"""A pattern for a text takes 15 ms to compile, as long as one for a hundred numbers."""
 
 _NO_SCHEMA = (
     ValueError,
@@ -109,11 +113,13 @@ def recognise_schema(
             return Recognised(form, schemas.input_form(form), schemas.load(schemas.enriched_name(form)))
         kept = facts(schema)
         survey = Survey(form.partition(".")[0])
-        _refuse_unmet(resolve(kept), {**needs[survey], **_stamps(survey)})
+        wanted = {**needs[survey], **_stamps(survey)}
+        _refuse_unmet(resolve(kept), wanted)
         output = schemas.enriched(kept, schema_id)
-        # What goes out must be read by others, and the walker that is made of it later must not fail then.
+        # What goes out must be read by others, and the walker that is made of it later must not fail then; made
+        # with the same paths, its patterns are in the cache of `re` by then.
         fastavro.parse_schema(deepcopy(output))
-        compile_walker(kept, ())
+        compile_walker(kept, tuple(wanted))
     except _NO_SCHEMA as error:
         said = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
         raise SchemaUnknown(f"not an Avro schema that can be read: {said}") from None
@@ -168,13 +174,18 @@ def _leaves(node: Type, path: str, *, nullable: bool) -> Iterator[tuple[str, str
 def _refuse_huge(schema: Any) -> None:
     count = _count(schema, "", {})
     if count > MOST_TYPES:
-        raise ValueError(f"it has {count} types with every name written out, at most {MOST_TYPES} are read")
+        raise ValueError(
+            f"it comes to {count} types with every name written out (a text counts {TEXT_WEIGHT}), at most "
+            f"{MOST_TYPES} are read"
+        )
 
 
 def _count(schema: Any, space: str, named: dict[str, int]) -> int:
     """Count types, each name as often as what it names; in one pass, however large the count."""
     if isinstance(schema, str):
-        return 1 if schema in PRIMITIVES else named.get(schema, named.get(f"{space}.{schema}", 1))
+        if schema in PRIMITIVES:
+            return TEXT_WEIGHT if schema == "string" else 1
+        return named.get(schema, named.get(f"{space}.{schema}", 1))
     if isinstance(schema, list):
         return 1 + sum(_count(branch, space, named) for branch in schema)
     kind = schema["type"]

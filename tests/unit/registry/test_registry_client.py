@@ -1,8 +1,11 @@
 """What a registry may do, and that each of it ends in time and in words."""
 
 import json
+import shutil
 import stat
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from stub_registry import StubRegistry, dripping, reply, silent
@@ -339,3 +342,53 @@ def test_the_cache_is_not_for_others_to_write(lookup, tmp_path):
     lookup.find(1102, as_it_is)
     (path,) = tmp_path.rglob("1102.json")
     assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if shutil.which("openssl") is None:
+        pytest.skip("no certificates: install openssl")
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    request = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    request += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", str(path)]
+    subprocess.run(request, check=True, capture_output=True)
+    path.write_text(Path(f"{path}.key").read_text() + path.read_text())
+    return path
+
+
+class TestTls:
+    def client(self, stub, **settings):
+        return RegistryClient(RegistryConnection(url=stub.url, timeout_seconds=0.5, retries=0, **settings))
+
+    def test_a_registry_of_a_known_authority_is_asked(self, certificate):
+        with StubRegistry(certificate) as stub:
+            stub.schemas[1102] = SCHEMA
+            answer = self.client(stub, ca_file=certificate).ask("GET", ("schemas", "ids", "1102"))
+        assert json.loads(answer["schema"]) == SCHEMA
+
+    def test_one_of_an_unknown_authority_is_told_nothing(self, certificate):
+        with StubRegistry(certificate) as stub:
+            with pytest.raises(RegistryTrouble, match="certificate verify failed") as caught:
+                self.client(stub, username="ann", password="hush").ask("GET", ("schemas", "ids", "1102"))
+            assert caught.value.kind is Trouble.UNREACHABLE
+            assert not stub.requests
+
+    @pytest.mark.parametrize("slow", [silent, dripping])
+    def test_a_slow_answer_is_cut_off_here_too(self, slow, certificate):
+        with StubRegistry(certificate) as stub:
+            stub.before = slow
+            began = time.monotonic()
+            with pytest.raises(RegistryTrouble, match="no whole answer within"):
+                self.client(stub, ca_file=certificate).ask("GET", ("schemas", "ids", "1102"))
+            assert time.monotonic() - began < 2

@@ -3,6 +3,8 @@
 import copy
 import io
 import json
+import time
+from random import Random
 
 import fastavro
 import numpy as np
@@ -15,7 +17,7 @@ from broker.avro.deserializer import Deserializer
 from broker.avro.frame import frame
 from broker.avro.serializer import EnrichedSerializer
 from broker.avro.store import MOST_LEARNED, SchemaStore
-from broker.errors import DatumError, SchemaUnknown
+from broker.errors import AlertError, DatumError, SchemaUnknown
 from broker.survey import WANTED, read_alert
 from broker.testing.minors import in_container, minor, rubin_datum, rubin_packet, ztf_container
 from broker.testing.packets import Visit, example_stamps, lsst_packet, ztf_packet
@@ -284,7 +286,7 @@ REFUSED = {
         ),
         "logical type 'decimal'",
     ),
-    "doubling": (doubling(60), "types with every name written out, at most 20000"),
+    "doubling": (doubling(60), "types with every name written out (a text counts 100), at most 20000"),
 }
 
 
@@ -418,3 +420,54 @@ def test_a_made_up_version_of_the_enrichment_and_the_present_one_read_each_other
     again = fastavro.schemaless_reader(io.BytesIO(back.getvalue()), copy.deepcopy(v2), copy.deepcopy(v1))
     assert "anomaly_reason" not in again["enrichment"]
     assert again["alert"] == read["alert"]
+
+
+def test_a_schema_of_a_thousand_texts_is_refused_before_seconds_go_into_it():
+    schema = made_up({})
+    schema["fields"] += [{"name": f"text{i}", "type": "string", "default": ""} for i in range(1000)]
+    began = time.monotonic()
+    with pytest.raises(SchemaUnknown, match=r"it comes to 1[0-9]{5} types"):
+        SchemaStore(WANTED, Known(n1102=schema)).by_id(1102)
+    assert time.monotonic() - began < 2
+
+
+def broken_somewhere(random, schema):
+    """Damage one place of a schema, so that it may still be one."""
+    schema = copy.deepcopy(schema)
+    place, key = schema, "fields"
+    while random.random() < 0.9 and isinstance(place[key], dict | list) and place[key]:
+        place = place[key]
+        key = random.choice(list(place)) if isinstance(place, dict) else random.randrange(len(place))
+    values = (
+        None,
+        7,
+        -1,
+        "",
+        "int",
+        "Nowhere",
+        [],
+        {},
+        [[]],
+        ["int", "int"],
+        {"type": "array"},
+        {"type": []},
+    )
+    if random.random() < 0.3:
+        del place[key]
+    else:
+        place[key] = random.choice((*values, copy.deepcopy(place[key]), [copy.deepcopy(place[key])]))
+    return schema
+
+
+def test_a_damaged_schema_is_read_or_refused_and_nothing_else():
+    random, whole = Random(11), made_up({("", 3): RECORD, ("diaSource", 4): ENUM})
+    datum, read, refused = rubin_datum(whole), 0, 0
+    for _ in range(120):
+        schema = broken_somewhere(random, whole)
+        try:
+            Deserializer(WANTED)(in_container(schema, datum))
+            read += 1
+        except AlertError:
+            refused += 1
+    assert read > 2
+    assert refused > 30
