@@ -393,6 +393,11 @@ class TestDecoding:
         with pytest.raises(SchemaUnknown, match="no schema with schema_id 1900021102"):
             decode(written[0])
 
+    def test_the_enrichment_is_read_all_the_same(self, written):
+        part = schemas.load("enriched_alert.v2.lsst.v11_1")["fields"][0]["type"]
+        record = fastavro.schemaless_reader(io.BytesIO(written[0][5:]), part, None)
+        assert (record["alert_id"], record["anomaly"]) == (6, 0.5)
+
     @pytest.mark.parametrize("nonsense", [None, [], {"name": 5}, {"name": "nightjar.x"}, "int"])
     def test_a_registry_that_answers_nonsense(self, nonsense, written):
         value, fingerprint = written
