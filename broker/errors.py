@@ -8,14 +8,15 @@
     │   └── ModelRefused        a model file whose contract does not hold
     ├── AlertError              of the alert: dead letter
     │   ├── FrameError          not a Confluent frame, nor an Avro container
-    │   ├── SchemaUnknown       the frame or container names no bundled schema
+    │   ├── SchemaUnknown       neither bundled, nor an alert's that a registry or its container tells
     │   ├── ContainerError      an Avro object container that cannot be read
     │   └── DatumError          the datum breaks the schema it claims
     ├── CutoutError             of the alert: one stamp cannot be read: partial, with a flag
-    └── KafkaError              of Kafka: exit code 1, before the commit: the batch comes again
-        ├── Unavailable         of the moment: tried again for as long as it lasts
-        ├── TooLarge            of the alert: its topic takes no record of that size: dead letter
-        └── Interrupted         told to stop while Kafka did not answer
+    ├── KafkaError              of Kafka: exit code 1, before the commit: the batch comes again
+    │   ├── Unavailable         of the moment: tried again for as long as it lasts
+    │   ├── TooLarge            of the alert: its topic takes no record of that size: dead letter
+    │   └── Interrupted         told to stop while Kafka did not answer
+    └── RegistryError           of the moment, where outputs need a registry: exit code 1, before the commit
 
 `AlertError` is caught in one place (`broker.pipeline`), `CutoutError` in one place (`broker.geometry`), `Unavailable`
 and `TooLarge` in one place (`broker.delivery`). Anything else, as an error of the programmer, stops the process before
@@ -81,7 +82,7 @@ class FrameError(AlertError):
 
 
 class SchemaUnknown(AlertError):
-    """A frame or a container whose schema the bundle does not hold."""
+    """A frame or a container whose schema neither the bundle, nor a registry or the container itself, tells."""
 
     reason = Reason.SCHEMA_UNKNOWN
 
@@ -138,3 +139,7 @@ class TooLarge(KafkaError):
 
 class Interrupted(KafkaError):
     """Told to stop while waiting for Kafka."""
+
+
+class RegistryError(NightjarError):
+    """The schema registry cannot be reached, or gives no answer of use."""

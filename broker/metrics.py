@@ -27,6 +27,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 STAGES = ("poll", "process", "write", "commit")
 
+LOOKUP_RESULTS = ("found", "cached", "not_found", "unreachable", "refused", "wrong")
+
 STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 AGE_BUCKETS = (1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 1200.0, 3600.0, 86400.0)
 """Seconds; 60 is Rubin's own promise from readout to publication."""
@@ -106,6 +108,14 @@ class Metrics:
         )
         for what in RETRIED:
             self._retries.labels(what)
+        self._lookups = Counter(
+            "nightjar_registry_lookups_total",
+            "Lookups of schemas that the bundle lacks, by result.",
+            ["result"],
+            registry=registry,
+        )
+        for result in LOOKUP_RESULTS:
+            self._lookups.labels(result)
         for reason in Reason:
             self._rejected.labels(reason.value)
 
@@ -139,6 +149,10 @@ class Metrics:
     def retried(self, what: str) -> None:
         """Count one more attempt at one of `RETRIED`."""
         self._retries.labels(what).inc()
+
+    def lookup(self, result: str) -> None:
+        """Count a lookup in the schema registry that ended in one of `LOOKUP_RESULTS`."""
+        self._lookups.labels(result).inc()
 
     def published(self, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes whose records are acknowledged."""

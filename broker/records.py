@@ -8,7 +8,7 @@ import numpy as np
 
 from broker.alert import Enriched, Message, Outcome, Parcel, Record, Rejected
 from broker.avro.lite import LiteSerializer
-from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
+from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer, OutputIds
 from broker.avro.store import SchemaStore
 from broker.errors import KafkaError, Reason
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX, LITE_SUFFIX, REDRIVE_SUFFIX
@@ -42,6 +42,8 @@ class RecordBuilder:
         Version of the broker, written into dead letters.
     store : SchemaStore, optional
         That of the deserializer; by default one of its own.
+    ids : OutputIds, optional
+        A registry's, for the frames; by default the reserved ones.
     limits : mapping of str to int, optional
         Bytes of the largest record that topics take.
     lite : bool
@@ -53,15 +55,16 @@ class RecordBuilder:
         prefix_of: Callable[[str], str],
         version: str,
         store: SchemaStore | None = None,
+        ids: OutputIds | None = None,
         *,
         limits: Mapping[str, int] | None = None,
         lite: bool = False,
     ) -> None:
         store = store or SchemaStore()
         self._prefix_of = prefix_of
-        self._enriched = EnrichedSerializer(store)
-        self._lite = LiteSerializer(store) if lite else None
-        self._dead_letter = DeadLetterSerializer(version)
+        self._enriched = EnrichedSerializer(store, ids=ids)
+        self._lite = LiteSerializer(store, ids) if lite else None
+        self._dead_letter = DeadLetterSerializer(version, ids=ids)
         self._limits = dict(limits or {})
 
     def __call__(self, outcome: Outcome) -> Parcel:
@@ -100,23 +103,26 @@ class RecordBuilder:
     def _enriched_records(self, outcome: Enriched) -> tuple[Record, ...]:
         alert, prefix = outcome.alert, self._prefix_of(outcome.message.topic)
         texts = {**_alert_texts(outcome), "schema-fingerprint": self._enriched.fingerprint(alert.form)}
-        value = self._enriched(alert, outcome.enrichment)
+        topic = prefix + ENRICHED_SUFFIX
+        value = self._enriched(alert, outcome.enrichment, topic)
         whole = Record(
-            topic=prefix + ENRICHED_SUFFIX,
+            topic=topic,
             value=value,
             key=alert.key.encode(),
             headers=_encode(texts) + _source_headers(outcome.message),
         )
         if self._lite is None:
             return (whole,)
-        return whole, replace(whole, topic=prefix + LITE_SUFFIX, value=self._lite(alert, value))
+        topic = prefix + LITE_SUFFIX
+        return whole, replace(whole, topic=topic, value=self._lite(alert, value, topic))
 
     def _letter_record(self, outcome: Rejected, extra: Headers = ()) -> Record:
         message = outcome.message
+        topic = self._prefix_of(message.topic) + DEAD_LETTER_SUFFIX
         texts = {"reason": outcome.reason.value, "schema-fingerprint": self._dead_letter.fingerprint}
         return Record(
-            topic=self._prefix_of(message.topic) + DEAD_LETTER_SUFFIX,
-            value=self._dead_letter(outcome),
+            topic=topic,
+            value=self._dead_letter(outcome, topic),
             key=message.key,
             headers=_encode(texts) + extra + _source_headers(message),
         )

@@ -132,8 +132,9 @@ def summary(model: Model) -> str:
 
 
 def meanings(model: Model) -> dict[str, str]:
-    """Take the text under each name in the section Attributes of a class's docstring."""
-    text = inspect.getdoc(model).partition("Attributes\n----------\n")[2]
+    """Take the text under each name in the section Attributes of a class's docstring, and of its parents'."""
+    sections = [one for one in reversed(model.__mro__) if is_section(one)]
+    text = "\n".join((inspect.getdoc(one) or "").partition("Attributes\n----------\n")[2] for one in sections)
     told = dict.fromkeys(model.model_fields, "")
     for names, body in re.findall(r"^(\w+(?:, \w+)*) : .*\n?((?:^ +.*\n?|^\n(?= ))*)", text, re.MULTILINE):
         for name in names.split(", "):

@@ -14,6 +14,7 @@ from broker.avro.store import SchemaStore
 from broker.cli.check import check as try_all
 from broker.cli.delivering import delivery_of
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.registries import input_registry
 from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
 from broker.kafka import KafkaSource, rights
@@ -158,7 +159,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         rights.require(settings, stop)
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
-        store = SchemaStore()
+        store = SchemaStore(WANTED, input_registry(settings.registry, metrics.lookup))
         pipeline = Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads)
         pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
         return Consumer(

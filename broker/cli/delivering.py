@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from broker.alert import Outcome, Parcel
 from broker.avro.store import SchemaStore
+from broker.cli.registries import output_registry
 from broker.consumer import Delivery
 from broker.delivery import AtLeastOnce, ExactlyOnce
 from broker.errors import SettingsError
@@ -38,8 +39,9 @@ def delivery_of(
     sink = _transactions(settings, source, patience, stop) if exactly else _sink(settings, patience, stop)
     stack.callback(sink.close)
     limits = sink.require(settings.outputs, settings.consumer.topic_seconds)
+    ids = output_registry(settings.registry, settings.outputs)
     pack = RecordBuilder(
-        lambda _topic: settings.prefix, version("nightjar"), store, limits=limits, lite=settings.lite
+        lambda _topic: settings.prefix, version("nightjar"), store, ids, limits=limits, lite=settings.lite
     )
     if isinstance(sink, KafkaTransactions):
         return pack, ExactlyOnce(source, sink, pack.smaller, metrics, patience)

@@ -8,6 +8,7 @@ become a silent default. Secrets come from the environment, or from files named 
 
 from broker.settings.loading import checked, load
 from broker.settings.membership import Classic, Kip848, Membership
+from broker.settings.registry import RegistryConnection, RegistrySettings
 from broker.settings.sections import (
     ConsumerSettings,
     Extra,
@@ -32,6 +33,8 @@ __all__ = [
     "Plain",
     "Plaintext",
     "ProbeSettings",
+    "RegistryConnection",
+    "RegistrySettings",
     "Sasl",
     "Scram",
     "Section",

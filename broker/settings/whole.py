@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from broker.settings.registry import RegistrySettings
 from broker.settings.sections import ConsumerSettings, ProbeSettings, SinkSettings, SourceSettings
 from broker.settings.security import Plaintext, Security
 from broker.topics import LITE_SUFFIX, OUTPUT_SUFFIXES, OWN_SUFFIXES, REDRIVE_SUFFIX, TOPIC_NAME, Topics
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     kafka: SourceSettings = SourceSettings()
     sink: SinkSettings = SinkSettings()
     consumer: ConsumerSettings = ConsumerSettings()
+    registry: RegistrySettings = RegistrySettings()
     probes: ProbeSettings = ProbeSettings()
     model: Path | None = None
     heads: list[Path] = []

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
-from . import kafka_server
+from . import kafka_server, registry_server
 
 RUN_SECONDS = 120
 
@@ -41,6 +41,18 @@ def server() -> Iterator[kafka_server.KafkaServer]:
 def kafka(server: kafka_server.KafkaServer) -> str:
     """Bootstrap servers of its plain listener."""
     return server.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[registry_server.RegistryServer]:
+    """A schema registry; skips where it cannot run, and fails there in CI."""
+    lacking = registry_server.missing()
+    if lacking is not None:
+        if os.environ.get("CI"):
+            pytest.fail(f"the integration tests must run in CI: {lacking}")
+        pytest.skip(lacking)
+    with registry_server.RegistryServer() as registry:
+        yield registry
 
 
 @dataclass

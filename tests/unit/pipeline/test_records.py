@@ -9,6 +9,7 @@ import pytest
 import schemas
 from broker.alert import Enriched, Message, Record, Rejected
 from broker.avro.deserializer import Deserializer
+from broker.errors import RegistryError
 from broker.inference import Model
 from broker.pipeline import Pipeline
 from broker.records import RecordBuilder
@@ -124,3 +125,36 @@ def test_a_dead_letter_holds_everything_that_came(pipeline, build) -> None:
 def test_outcomes_are_one_of_two(pipeline) -> None:
     outcomes = pipeline([Message(lsst_packet(), "a", 0, 0), Message(None, "a", 0, 1)])
     assert [type(outcome) for outcome in outcomes] == [Enriched, Rejected]
+
+
+def test_a_registrys_ids_are_asked_for_by_topic_and_form_and_the_fingerprint_stays(
+    pipeline: Pipeline,
+) -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def ids(topic: str, name: str, schema) -> int:
+        asked.append((topic, name, schema()["name"]))
+        return 10 + len(asked)
+
+    plain, registered = (RecordBuilder(lambda _: "out", "1", ids=one) for one in (None, ids))
+    outcomes = pipeline([Message(value, "in", 0, 0) for value in (lsst_packet(), ztf_packet(), b"broken")])
+    for number, outcome in enumerate(outcomes):
+        record = registered(outcome)
+        assert record.value[:5] == b"\0" + (11 + number).to_bytes(4, "big")
+        assert (
+            dict(record.headers)["schema-fingerprint"] == dict(plain(outcome).headers)["schema-fingerprint"]
+        )
+    assert asked == [
+        ("out.enriched", "lsst.v11_1", "nightjar.lsst.v11_1.EnrichedAlert"),
+        ("out.enriched", "ztf.v4_02", "nightjar.ztf.v4_02.EnrichedAlert"),
+        ("out.dead-letter", "dead_letter.v1", "nightjar.DeadLetter"),
+    ]
+
+
+def test_an_id_that_the_registry_does_not_give_is_no_dead_letter(pipeline: Pipeline) -> None:
+    def ids(topic: str, name: str, schema) -> int:
+        raise RegistryError("down")
+
+    (outcome,) = pipeline([Message(lsst_packet(), "in", 0, 0)])
+    with pytest.raises(RegistryError):
+        RecordBuilder(lambda _: "out", "1", ids=ids)(outcome)

@@ -38,12 +38,14 @@ def test_every_setting_has_a_meaning() -> None:
 
 
 def test_the_examples_are_accepted(tmp_path: Path) -> None:
-    nothing, scram, mutual, plain = (loaded(tmp_path, text) for text in examples())
+    nothing, scram, mutual, plain, registry, registered = (loaded(tmp_path, text) for text in examples())
     assert isinstance(nothing.kafka.security, Plaintext)
     assert isinstance(scram.kafka.security, Scram)
     assert scram.sink_connection == ("localhost:9092", Plaintext())
     assert isinstance(mutual.kafka.security, MutualTls)
     assert isinstance(plain.kafka.security, Plain)
+    assert registry.registry.url == registered.registry.url
+    assert registered.registry.output_connection.url == "https://registry.example.org"
 
 
 def test_the_example_file_is_accepted_with_every_comment_put_in(tmp_path: Path) -> None:
