@@ -98,16 +98,25 @@ class KafkaServer:
         for user in users:
             tool += ["-S", user]
         subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
-        self._log = (self._folder / "server.log").open("wb")
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        """Start on the data that is there."""
+        self._log = (self._folder / "server.log").open("ab")
         self._process = subprocess.Popen(
-            self._java("512m", "kafka.Kafka", str(properties)),
+            self._java("512m", "kafka.Kafka", str(self._folder / "server.properties")),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         self._await()
-        return self
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        return self._process.poll() is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
