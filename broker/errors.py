@@ -33,6 +33,11 @@ class Reason(StrEnum):
     DATUM_INVALID = "datum_invalid"
 
 
+LONGEST_DETAIL = 1000
+"""Characters of a detail: what it quotes of a message may be as long as the message, and a dead letter that is much
+longer than its message might not be taken by Kafka."""
+
+
 class NightjarError(Exception):
     """Root of the tree."""
 
@@ -55,7 +60,7 @@ class AlertError(NightjarError):
     Parameters
     ----------
     detail : str
-        What was found and what was wanted.
+        What was found and what was wanted; cut to `LONGEST_DETAIL`.
     reason : Reason, optional
         The entry of the closed list; each subclass has its own.
     """
@@ -63,6 +68,7 @@ class AlertError(NightjarError):
     reason: Reason = Reason.DATUM_INVALID
 
     def __init__(self, detail: str, reason: Reason | None = None) -> None:
+        detail = detail if len(detail) <= LONGEST_DETAIL else f"{detail[:LONGEST_DETAIL]}…"
         super().__init__(detail)
         self.detail = detail
         if reason is not None:

@@ -95,7 +95,7 @@ def boolean(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
 def longer_history(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
     """Repeat an entry of a history, up to ten thousand times or a megabyte, with the count to match."""
     parts = anatomy(seed.value)
-    datum = repeated_history(parts, random, int(random.integers(1, 1_000_000)))
+    datum = repeated_history(parts, random, int(2.0 ** random.uniform(8.0, 20.0)))
     return seed.value if datum is None else parts.wrap(datum)
 
 

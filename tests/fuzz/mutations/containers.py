@@ -106,7 +106,7 @@ def bomb(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
     if random.random() < 0.5:
         return _container(entries, [(1, _zeros(name, pick(BOMBS, random)))])
     # A history as long as fits, which the walk has to go through item by item.
-    plain = repeated_history(parts, random, pick((4 * MIB, 15 * MIB), random))
+    plain = repeated_history(parts, random, int(2.0 ** random.uniform(16.0, 23.9)))
     return _container(entries, [(1, CODECS[name](plain or parts.datum))])
 
 
