@@ -37,13 +37,26 @@ LONGEST_DETAIL = 1000
 """Characters of a detail: what it quotes of a message may be as long as the message, and a dead letter that is much
 longer than its message might not be taken by Kafka."""
 
+LONGEST_LINE = 4000
+"""Characters of what an operator is told: a file with a thousand faults is told by its first ones."""
+
 
 class NightjarError(Exception):
     """Root of the tree."""
 
 
 class ConfigurationError(NightjarError):
-    """What the operator gave cannot work: one line, exit code 2."""
+    """What the operator gave cannot work: one line, exit code 2.
+
+    Parameters
+    ----------
+    text : str
+        What was found and what was wanted. What would break the line is escaped, since names and values that
+        are quoted may hold anything, and what is longer than `LONGEST_LINE` is cut.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_line(text))
 
 
 class SettingsError(ConfigurationError):
@@ -105,3 +118,12 @@ class CutoutError(NightjarError):
 
 class KafkaError(NightjarError):
     """Kafka cannot be reached, or refused a request."""
+
+
+def _line(text: str) -> str:
+    cut = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+    return cut if cut.isprintable() else "".join(map(_printable, cut))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

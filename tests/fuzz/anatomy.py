@@ -9,8 +9,11 @@ from broker.avro.deserializer import STAMPS
 from broker.avro.encoding import long
 from broker.avro.exact import blocks, read_varint
 from broker.avro.frame import FRAME_SIZE, frame
+from broker.avro.pattern import Pattern
 from broker.avro.store import SchemaStore, survey_of
 from broker.avro.types import Array, Fixed, Map, Primitive, Record, Type, Union, least_size, resolve
+
+_CONTAINERS = ContainerReader()
 
 ITEMS_NOTED = 2
 """Of an array: the others hold the same kinds of fields, and a thousand of them would fill the memory."""
@@ -106,7 +109,7 @@ def anatomy(value: bytes) -> Anatomy:
         schema_id = int.from_bytes(value[1:FRAME_SIZE], "big")
         form, datum = store.by_id(schema_id), value[FRAME_SIZE:]
         return Anatomy(survey_of(form), form, datum, _spots(form, datum), schema_id, None)
-    header, inflated = ContainerReader().record(value)
+    header, inflated = _CONTAINERS.record(value)
     form, datum = store.by_fingerprint(header.fingerprint), bytes(inflated)
     if header.codec != "null":
         # Mutated data are wrapped without compression: it would hide them from the walk.
@@ -164,10 +167,18 @@ def _walk_items(items: Type, data: memoryview, at: int, path: str, found: list[S
     for block in blocks(data, at, path, least_size(items)):
         found.append(Spot("count", at, block.at, path))
         at = block.at
+        match_at = _item(items).match
         for item in range(block.count):
-            at = _walk(items, data, at, f"{path}[]", found if item < ITEMS_NOTED else [])
+            match = match_at(data, at) if item >= ITEMS_NOTED else None
+            noted = found if item < ITEMS_NOTED else []
+            at = match.end() if match else _walk(items, data, at, f"{path}[]", noted)
         block.ended(at)
     return block.after
+
+
+@lru_cache(maxsize=32)
+def _item(items: Type) -> Pattern:
+    return Pattern([("", items)], frozenset())
 
 
 def _end(kind: str, data: memoryview, at: int, path: str) -> int:
