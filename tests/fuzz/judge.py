@@ -1,7 +1,10 @@
 """What must hold of every message, whatever it is: checked with fastavro, nothing of the broker's own."""
 
+import bz2
 import io
-from collections.abc import Iterator, Mapping
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -12,6 +15,28 @@ import schemas
 from broker.alert import Enriched, Enrichment, Message, Outcome, Record, Rejected
 from broker.errors import Reason
 from broker.flags import VOCABULARY, is_partial
+
+_LONG, _BYTES = fastavro.parse_schema("long"), fastavro.parse_schema("bytes")
+_MARKER = {"type": "fixed", "name": "Marker", "size": 16}
+_HEADER = fastavro.parse_schema(
+    {
+        "type": "record",
+        "name": "Header",
+        "fields": [
+            {"name": "magic", "type": {"type": "fixed", "name": "Magic", "size": 4}},
+            {"name": "meta", "type": {"type": "map", "values": "bytes"}},
+            {"name": "sync", "type": _MARKER},
+        ],
+    }
+)
+"""As the specification states it ("Object Container Files")."""
+
+_INFLATE: Mapping[bytes, Callable[[bytes], bytes]] = {
+    b"null": bytes,
+    b"deflate": lambda packed: zlib.decompressobj(-15).decompress(packed),
+    b"bzip2": lambda packed: bz2.BZ2Decompressor().decompress(packed),
+    b"xz": lambda packed: lzma.LZMADecompressor().decompress(packed),
+}
 
 SLACK = 16 * 1024
 """Bytes a record may be longer than the message it is about, beside the object's id: what an enrichment takes."""
@@ -104,9 +129,13 @@ def original_datum(value: bytes) -> bytes:
     """Take the datum out of a message by fastavro alone."""
     if value[:1] == b"\0":
         return value[5:]
-    blocks = [block for block in fastavro.block_reader(io.BytesIO(value)) if block.num_records]
-    content: bytes = blocks[0].bytes_.getvalue()
-    return content
+    # Not by its reader of containers: that refuses a schema for the defaults in it, which decide no byte.
+    source = io.BytesIO(value)
+    header: Any = fastavro.schemaless_reader(source, _HEADER, None)
+    while fastavro.schemaless_reader(source, _LONG, None) == 0:
+        source.read(17)  # an empty block: its size of one byte, and the marker
+    content: Any = fastavro.schemaless_reader(source, _BYTES, None)
+    return _INFLATE[header["meta"].get("avro.codec", b"null")](content)
 
 
 def _not_finite(enrichment: Enrichment) -> Iterator[str]:

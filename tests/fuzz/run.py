@@ -156,6 +156,7 @@ class Fuzzer:
         self._broker = Broker(model)
         self.tallies = {name: Tally() for name in names}
         self.findings: list[Finding] = []
+        self.resident = 0
 
     def batch(self, number: int) -> None:
         """Make a batch of mutations and judge what becomes of them."""
@@ -225,9 +226,9 @@ class Fuzzer:
     def _label(
         self, name: str, number: int, case: Case, message: Message, outcome: Outcome, record: Record
     ) -> str:
-        for fault in faults(message, outcome, record):
-            self._found("wrong", name, number, case, fault)
         try:
+            for fault in faults(message, outcome, record):
+                self._found("wrong", name, number, case, fault)
             with _limit():
                 self._broker.other_readers(case.value, record.value)
         except (Exception, Overdue):  # noqa: BLE001
