@@ -177,7 +177,8 @@ def _read(path: Path | None) -> tuple[str, bytes]:
         return name, source.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise ModelRefused(
-            f"{name} cannot be read ({getattr(error, 'strerror', error)}); give an ONNX file made by `encoder export` with --model"
+            f"{name} cannot be read ({getattr(error, 'strerror', error)}); "
+            "give an ONNX file made by `encoder export` with --model"
         ) from error
 
 
@@ -271,7 +272,9 @@ def _check_values(name: str, model: Model) -> None:
         raise ModelRefused(f"{name}: {', '.join(unusable)} of the check inputs is not finite")
     expected = np.array(model.contract.check_outputs, dtype=np.float32)
     if len(expected) > model.contract.embedding_size:
-        raise ModelRefused(f"{name}: its contract checks {len(expected)} values of an embedding that has fewer")
+        raise ModelRefused(
+            f"{name}: its contract checks {len(expected)} values of an embedding that has fewer"
+        )
     found = outputs["embedding"][0, : len(expected)]
     worst = float(np.abs(found - expected).max(initial=0.0))
     if worst > CHECK_TOLERANCE:

@@ -14,7 +14,6 @@ from broker.avro.pattern import Pattern, is_regular
 from broker.avro.types import Array, Primitive, Record, Type, Union, least_size, resolve
 from broker.errors import DatumError
 
-
 MOST_UNUSUAL = 2000
 """Items of a history that no pattern matches: twice the longest history known. Surveys write none (a pattern fails
 only for indices of two bytes, or texts that are long or not ASCII), and each takes some 100 us."""
@@ -221,9 +220,7 @@ class _History:
             block.ended(self._block(data, block.at, block.count, leaves, unusual))
         return block.after
 
-    def _block(
-        self, data: memoryview, at: int, count: int, leaves: Leaves, unusual: Iterator[int]
-    ) -> int:
+    def _block(self, data: memoryview, at: int, count: int, leaves: Leaves, unusual: Iterator[int]) -> int:
         match_at, is_legal = self._pattern.match, self._pattern.is_legal
         kept = [(i, leaf.decode, leaves[leaf.path].append) for i, leaf in self._pattern.kept]
         for _ in range(count):

@@ -122,8 +122,8 @@ def _why(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error)
-    problem, context = getattr(error, "problem", None), getattr(error, "context", None)
-    return f"{problem or context} in line {mark.line + 1}, column {mark.column + 1}"
+    said = filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))
+    return f"{', '.join(said)} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _refuse_unknown_environment(environment: Iterable[str]) -> None:

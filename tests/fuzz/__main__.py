@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=150)
     console.print(table(fuzzer.tallies))
     grown = (resident() - before) / MIB
-    console.print(f"{done} mutations of {len(seeds)} packets, {state.findings} findings, {grown:+.0f} MiB resident")
+    console.print(
+        f"{done} mutations of {len(seeds)} packets, {state.findings} findings, {grown:+.0f} MiB resident"
+    )
     return 1 if state.findings else 0
 
 
@@ -78,7 +80,9 @@ class State:
         for finding in fuzzer.findings:
             self._write(finding)
         fuzzer.findings.clear()
-        tallies = {name: (tally.outcomes, tally.slowest, tally.peak) for name, tally in fuzzer.tallies.items()}
+        tallies = {
+            name: (tally.outcomes, tally.slowest, tally.peak) for name, tally in fuzzer.tallies.items()
+        }
         text = json.dumps({"batch": batch, "findings": self.findings, "tallies": tallies})
         self._path.write_text(text, encoding="utf-8")
 
@@ -86,7 +90,9 @@ class State:
         self.findings += 1
         stem = self._folder / f"{self.findings:05d}-{finding.kind}-{finding.mutation}"
         stem.with_suffix(".bin").write_bytes(finding.value)
-        text = f"{finding.kind}: {finding.mutation} of {finding.seed!r}, batch {finding.batch}\n{finding.what}\n"
+        text = (
+            f"{finding.kind}: {finding.mutation} of {finding.seed!r}, batch {finding.batch}\n{finding.what}\n"
+        )
         stem.with_suffix(".txt").write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -131,9 +137,13 @@ def _progress() -> Progress:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000, help="mutations, those of a run taken up included")
+    parser.add_argument(
+        "--count", type=int, default=100_000, help="mutations, those of a run taken up included"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of chance: the same makes the same mutations")
-    parser.add_argument("--packets", type=Path, nargs="*", default=[], help="folders or files of real packets")
+    parser.add_argument(
+        "--packets", type=Path, nargs="*", default=[], help="folders or files of real packets"
+    )
     parser.add_argument("--model", type=Path, help="ONNX file; the packaged model by default")
     parser.add_argument("--output", type=Path, default=Path("runs/fuzz"), help="takes findings and the state")
     return parser

@@ -1,7 +1,5 @@
 """What the tests of this folder share."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from .run import Fuzzer
@@ -12,6 +10,6 @@ SEED = 20260301
 
 
 @pytest.fixture(scope="package")
-def fuzzer() -> Iterator[Fuzzer]:
+def fuzzer() -> Fuzzer:
     """Packets of the project's own writers, and the packaged model."""
-    yield Fuzzer(written(), SEED)
+    return Fuzzer(written(), SEED)

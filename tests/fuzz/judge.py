@@ -167,7 +167,9 @@ def _letter_faults(
         "timestamp_ms": message.timestamp_ms,
         "reason": outcome.reason.value,
     }
-    yield from (f"the dead letter's {name} differs" for name, value in stated.items() if decoded[name] != value)
+    yield from (
+        f"the dead letter's {name} differs" for name, value in stated.items() if decoded[name] != value
+    )
     if len(record.value) > len(message.value or b"") + SLACK:
         yield f"{len(record.value)} bytes of dead letter for a message of {len(message.value or b'')}"
     if not decoded["error"]:

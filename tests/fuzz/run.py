@@ -252,7 +252,7 @@ class Fuzzer:
         try:
             with _limit():
                 self._broker(_messages([case.value]))
-        except (Exception, Overdue):  # noqa: BLE001, S110 - told by `_judged`
+        except (Exception, Overdue):  # noqa: BLE001 - told by `_judged`
             pass
         return time.process_time() - start
 

@@ -45,7 +45,11 @@ def _rubin() -> Iterable[Seed]:
         yield Seed(
             f"{entry.name} solar system",
             lsst_packet(
-                [None, *stamps[1:]], schema_id=entry.schema_id, object_id=None, ss_object_id=5, history=history
+                [None, *stamps[1:]],
+                schema_id=entry.schema_id,
+                object_id=None,
+                ss_object_id=5,
+                history=history,
             ),
         )
 

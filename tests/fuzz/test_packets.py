@@ -2,6 +2,7 @@
 
 import io
 from random import Random
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_datum_that_the_walk_takes_is_one_that_fastavro_decodes_to_its_end() -
             assert source.tell() == len(datum)
 
 
-def _is_written_so(parsed: object, datum: bytes) -> bool:
+def _is_written_so(parsed: Any, datum: bytes) -> bool:
     source, out = io.BytesIO(datum), io.BytesIO()
     try:
         record = fastavro.schemaless_reader(source, parsed, None)

@@ -42,7 +42,9 @@ def frame_twice(seed: Seed, _random: Random, _others: Sequence[Seed]) -> bytes:
 
 def magic(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
     """Other first bytes."""
-    start = pick((b"", b"\1", b"Obj\0", b"Obj\2", b"Obj", b"\xc3\x01", b"{", b"\0\0", random.bytes(4)), random)
+    start = pick(
+        (b"", b"\1", b"Obj\0", b"Obj\2", b"Obj", b"\xc3\x01", b"{", b"\0\0", random.bytes(4)), random
+    )
     return start + seed.value[int(random.integers(0, 6)) :]
 
 
@@ -77,7 +79,9 @@ def metadata(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
 
 def sync_marker(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
     """Markers that differ, or are cut."""
-    value = _container({"avro.schema": _schema_text(anatomy(seed.value).form)}, [(1, anatomy(seed.value).datum)])
+    value = _container(
+        {"avro.schema": _schema_text(anatomy(seed.value).form)}, [(1, anatomy(seed.value).datum)]
+    )
     marker = random.bytes(16)
     return pick((value[: -int(random.integers(1, 17))], value[:-16] + marker, value + marker), random)
 
@@ -114,7 +118,9 @@ def record_count(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
     """Blocks of no record, of two, of another number than they say."""
     parts = anatomy(seed.value)
     counts = pick(((0,), (2,), (-1,), (2**62,), (1, 1), (0, 1, 0), (1, 0), (0,) * 2000, ()), random)
-    return _container({"avro.schema": _schema_text(parts.form)}, [(n, parts.datum if n else b"") for n in counts])
+    return _container(
+        {"avro.schema": _schema_text(parts.form)}, [(n, parts.datum if n else b"") for n in counts]
+    )
 
 
 def schema_text(seed: Seed, random: Random, _others: Sequence[Seed]) -> bytes:
@@ -142,7 +148,12 @@ def _strange_schemas(parts: Anatomy, random: Random) -> list[Any]:
         (None, 5, [], {}, "", "nowhere.Type", {"type": "array", "items": "null"}, {"type": []}, [[]]), random
     )
     fields = [{"name": "a", "type": "b"}] * int(random.integers(1, 30_000))
-    spread = {"type": "record", "name": "r", "namespace": "n" * int(random.integers(1, 300_000)), "fields": fields}
+    spread = {
+        "type": "record",
+        "name": "r",
+        "namespace": "n" * int(random.integers(1, 300_000)),
+        "fields": fields,
+    }
     return [
         schema,
         spread,

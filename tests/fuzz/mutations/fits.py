@@ -15,12 +15,47 @@ from .kinds import Mutation, Random, pick, pick_role
 CARD, BLOCK = 80, 2880
 KEYS = (
     *("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT", "GCOUNT", "EXTNAME"),
-    *("BSCALE", "BZERO", "CRPIX1", "CRPIX2", "CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2", "CD1_1", "END"),
+    *(
+        "BSCALE",
+        "BZERO",
+        "CRPIX1",
+        "CRPIX2",
+        "CDELT1",
+        "CDELT2",
+        "PC1_1",
+        "PC1_2",
+        "PC2_1",
+        "PC2_2",
+        "CD1_1",
+        "END",
+    ),
 )
 VALUES = (
     *("-1", "0", "1", "2", "3", "8", "-32", "-64", "64", "999", "1000", "4096", "4097", "1000000000"),
-    *("999999999999999999", "-999999999999999999", "9" * 60, "NaN", "inf", "1E400", "1D-400", "-0.0", "1e-300"),
-    *("1E300", "T", "'UNCERT  '", "'IMAGE   '", "'unclosed", "", "/ comment", "2 / two", "0x20", "\xff\xff", "\0"),
+    *(
+        "999999999999999999",
+        "-999999999999999999",
+        "9" * 60,
+        "NaN",
+        "inf",
+        "1E400",
+        "1D-400",
+        "-0.0",
+        "1e-300",
+    ),
+    *(
+        "1E300",
+        "T",
+        "'UNCERT  '",
+        "'IMAGE   '",
+        "'unclosed",
+        "",
+        "/ comment",
+        "2 / two",
+        "0x20",
+        "\xff\xff",
+        "\0",
+    ),
 )
 PIXELS = (
     *(float("nan"), float("inf"), float("-inf"), 0.0, -1.0, 1e-45, 1e-40, 1e30, -1e30, 9.9e29),
@@ -75,7 +110,9 @@ def many_axes(fits: bytes, random: Random) -> bytes:
 
 def many_hdus(fits: bytes, random: Random) -> bytes:
     """HDUs without data, few or many, with headers short or as long as is read."""
-    filler = [_text(f"CRPIX{int(random.integers(1, 3))}", int(random.integers(1e6))) for _ in range(1100)]
+    filler = [
+        _text(f"CRPIX{int(random.integers(1, 3))}", int(random.integers(1_000_000))) for _ in range(1100)
+    ]
     long_one = _header([*_start("XTENSION", -32, 0), *filler[: pick((0, 30, 1100), random)]])
     return _first_hdu(fits) + long_one * int(random.integers(1, 30))
 
