@@ -91,10 +91,11 @@ def _decoded(value: bytes, fingerprint: str) -> dict[str, Any]:
     if int.from_bytes(value[1:5], "big") != _id_of(fingerprint):
         raise ValueError("the id on the wire and the fingerprint name two schemas")
     source = io.BytesIO(value[5:])
-    record: dict[str, Any] = fastavro.schemaless_reader(source, _parsed(fingerprint), None)
+    record: Any = fastavro.schemaless_reader(source, _parsed(fingerprint), None)
     if source.tell() != len(value) - 5:
         raise ValueError(f"{len(value) - 5 - source.tell()} bytes follow the record")
-    return record
+    decoded: dict[str, Any] = record
+    return decoded
 
 
 @cache

@@ -9,7 +9,7 @@ LEADING = 4000
 """Bytes in which the fields lie: half of the mutations aim there, else nearly all would hit pixels."""
 
 
-def _place(value: bytes, random: Random) -> int:
+def _place(value: bytes | bytearray, random: Random) -> int:
     size = max(1, len(value))
     return int(random.integers(min(size, LEADING) if random.random() < 0.5 else size))
 
