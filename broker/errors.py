@@ -39,12 +39,30 @@ class Reason(StrEnum):
     MESSAGE_TOO_LARGE = "message_too_large"
 
 
+LONGEST_DETAIL = 1000
+"""Characters of a detail: what it quotes of a message may be as long as the message, and a dead letter that is much
+longer than its message might not be taken by Kafka."""
+
+LONGEST_LINE = 4000
+"""Characters of what an operator is told: a file with a thousand faults is told by its first ones."""
+
+
 class NightjarError(Exception):
     """Root of the tree."""
 
 
 class ConfigurationError(NightjarError):
-    """What the operator gave cannot work: one line, exit code 2."""
+    """What the operator gave cannot work: one line, exit code 2.
+
+    Parameters
+    ----------
+    text : str
+        What was found and what was wanted. What would break the line is escaped, since names and values that
+        are quoted may hold anything, and what is longer than `LONGEST_LINE` is cut.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_line(text))
 
 
 class SettingsError(ConfigurationError):
@@ -61,7 +79,7 @@ class AlertError(NightjarError):
     Parameters
     ----------
     detail : str
-        What was found and what was wanted.
+        What was found and what was wanted; cut to `LONGEST_DETAIL`.
     reason : Reason, optional
         The entry of the closed list; each subclass has its own.
     """
@@ -69,6 +87,7 @@ class AlertError(NightjarError):
     reason: Reason = Reason.DATUM_INVALID
 
     def __init__(self, detail: str, reason: Reason | None = None) -> None:
+        detail = detail if len(detail) <= LONGEST_DETAIL else f"{detail[:LONGEST_DETAIL]}…"
         super().__init__(detail)
         self.detail = detail
         if reason is not None:
@@ -143,3 +162,12 @@ class Interrupted(KafkaError):
 
 class RegistryError(NightjarError):
     """The schema registry cannot be reached, or gives no answer of use."""
+
+
+def _line(text: str) -> str:
+    cut = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+    return cut if cut.isprintable() else "".join(map(_printable, cut))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

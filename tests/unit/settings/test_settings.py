@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.errors import SettingsError
+from broker.errors import LONGEST_LINE, SettingsError
 from broker.settings import Plaintext, Settings, Topics, load
 
 LINE, ENVIRONMENT, FILE, DEFAULT = "line:1", "environment:1", "file:1", "localhost:9092"
@@ -229,3 +229,36 @@ def test_a_pattern_holds_whole_names_and_none_of_our_outputs(topic: str, *, held
 @pytest.mark.parametrize("topic", ["__consumer_offsets", "__transaction_state"])
 def test_no_pattern_holds_kafka_s_own_topics_which_grow_by_being_read(topic: str) -> None:
     assert not Topics((), ".*").holds(topic)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('"x\\ny": 1', r"x\\ny: is no setting"),
+        ("topics: " + "[" * 3000, "nested too deep"),
+        ("topics: 2001-99-99", "month must be in"),
+        ("model_threads: " + "9" * 5000, "is no YAML"),
+        ('topic_pattern: "a{99999999999999999999}"', "too large"),
+        (
+            "k0: &k0 {x: 1}\n"
+            + "\n".join(f"k{n}: &k{n} {{<<: [{f'*k{n - 1}, ' * 9}]}}" for n in range(1, 9)),
+            "more than 1000 keys",
+        ),
+        ("topics: [" + "{}, " * 5000 + "]", "topics.0"),
+    ],
+)
+def test_whatever_a_file_holds_is_refused_in_one_line(tmp_path: Path, content: str, says: str) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=says) as refusal:
+        load({}, config)
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) <= LONGEST_LINE + 1
+
+
+def test_a_secret_beside_a_mistake_in_the_file_is_not_told(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("kafka: {security: {password: hunter2: x}}", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"line 1, column \d+") as refusal:
+        load({}, config)
+    assert "hunter2" not in str(refusal.value)
