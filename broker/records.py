@@ -11,6 +11,7 @@ from broker.avro.lite import LiteSerializer
 from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer, OutputIds
 from broker.avro.store import SchemaStore
 from broker.errors import KafkaError, Reason
+from broker.letters import COUNT_HEADER, POSITION_HEADERS
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX, LITE_SUFFIX, REDRIVE_SUFFIX
 
 DIGEST_DIGITS = 16
@@ -21,12 +22,6 @@ UNBOUNDED = 2**31 - 1
 
 KEPT_BYTES = 4096
 """Of a message that does not fit into a dead letter, keys and headers up to this size are kept nonetheless."""
-
-REDRIVE_COUNT = "redrive-count"
-"""Header of a message that was a dead letter: how often it was tried again."""
-
-POSITION = ("source-topic", "source-partition", "source-offset", "source-timestamp")
-"""Headers that say where a message first stood."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -179,11 +174,11 @@ def _number(value: float | None, form: str) -> str:
 def _source_headers(message: Message) -> Headers:
     """Say where a message first stood, which one that comes again from the redrive topic says itself."""
     said = dict(message.headers)
-    if REDRIVE_COUNT in said and message.topic.endswith(REDRIVE_SUFFIX):
-        return tuple((name, said.get(name, b"")) for name in (*POSITION, REDRIVE_COUNT))
+    if COUNT_HEADER in said and message.topic.endswith(REDRIVE_SUFFIX):
+        return tuple((name, said.get(name, b"")) for name in (*POSITION_HEADERS, COUNT_HEADER))
     timestamp = "" if message.timestamp_ms is None else str(message.timestamp_ms)
     place = (message.topic, str(message.partition), str(message.offset), timestamp)
-    return _encode(dict(zip(POSITION, place, strict=True)))
+    return _encode(dict(zip(POSITION_HEADERS, place, strict=True)))
 
 
 def _encode(texts: dict[str, str]) -> Headers:

@@ -15,8 +15,10 @@ from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, as_ours
 from broker.kafka.sink import KafkaSink
 from broker.settings import Security, SinkSettings
 
-TRANSACTION_SECONDS = 10.0
-"""After so long the coordinator ends a transaction that was left: what readers of committed records wait at most."""
+TRANSACTION_SECONDS = 9.0
+"""After so long the coordinator may end a transaction that was left. It looks for such each
+``transaction.abort.timed.out.transaction.cleanup.interval.ms``, a setting of the cluster: with 1 s there, readers of
+committed records wait 10 s at most; with Kafka's default of 10 s, twice that."""
 
 CALL_SECONDS = 1.0
 """One wait inside librdkafka, so that signal handlers and the group get their turn; a call that ran out of time is

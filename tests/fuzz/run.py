@@ -112,7 +112,8 @@ class Broker:
 
     def __call__(self, messages: Sequence[Message]) -> list[tuple[Outcome, Record]]:
         """Outcomes and records."""
-        return [(outcome, self.build(outcome)) for outcome in self.pipeline(messages)]
+        parcels = map(self.build, self.pipeline(messages))
+        return [(parcel.outcome, parcel.records[0]) for parcel in parcels]
 
     def other_readers(self, value: bytes, record: bytes) -> None:
         """Read as ``--validate off``, ``broker-replay`` and a subscriber do; what they refuse is an `AlertError`."""

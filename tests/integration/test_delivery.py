@@ -21,6 +21,9 @@ Run = Callable[..., tuple[int, str, str]]
 EXACTLY, LEAST = ("--delivery", "exactly-once"), ("--delivery", "at-least-once")
 OUTPUTS = ("enriched", "dead-letter")
 
+NOISE_SECONDS = 3.0
+"""What a busy machine may add."""
+
 LARGE = [random.Random(n).randbytes(60_000) for n in range(3)]
 """Stamps that no compression makes small."""
 
@@ -118,8 +121,8 @@ def test_an_abandoned_transaction_blocks_readers_for_ten_seconds_at_most(
     began = time.monotonic()
     cluster.publish(topic, [b"after"])
     while not read_all(kafka, topic):
-        assert time.monotonic() - began < TRANSACTION_SECONDS + 5
-        time.sleep(0.5)
+        assert time.monotonic() - began < TRANSACTION_SECONDS + 1 + NOISE_SECONDS
+        time.sleep(0.2)
     assert [message.value() for message in read_all(kafka, topic)] == [b"after"]
 
 

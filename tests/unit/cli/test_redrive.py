@@ -31,7 +31,7 @@ def letters(*reasons: Reason, first: int = 0) -> list[Message]:
     found = []
     for offset, reason in enumerate(reasons, first):
         value = None if reason is Reason.NULL_VALUE else b"message %d" % offset
-        record = build(Rejected(Message(value, "alerts", 0, 100 + offset), reason, "broken"))
+        (record,) = build(Rejected(Message(value, "alerts", 0, 100 + offset), reason, "broken")).records
         found.append(Message(record.value, record.topic, 0, offset, record.key, record.headers))
     return found
 
@@ -71,7 +71,7 @@ def test_again_leaves_aside_what_the_redrive_topic_says_but_not_the_letters() ->
     messages, sink = letters(*TWO_KINDS), MemorySink()
     go(messages, sink)
     build = RecordBuilder(lambda _topic: "alerts", "0.1.0")
-    back = build(Rejected(redriven(sink)[0], Reason.SCHEMA_UNKNOWN, "still"))
+    (back,) = build(Rejected(redriven(sink)[0], Reason.SCHEMA_UNKNOWN, "still")).records
     tail = [one for one in redriven(sink)[0].headers if one[0].startswith(("source-", "redrive-"))]
     own = [one for one in back.headers if not one[0].startswith("source-")]
     letter = Message(back.value, back.topic, 0, 3, back.key, (*own, *tail))

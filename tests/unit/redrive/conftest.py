@@ -29,7 +29,9 @@ def letter_message() -> Callable[..., Message]:
     def make(
         message: Message, reason: Reason = Reason.SCHEMA_UNKNOWN, *, offset: int = 0, partition: int = 0
     ) -> Message:
-        record = RecordBuilder(lambda _topic: "alerts", "0.1.0")(Rejected(message, reason, "unknown schema"))
+        (record,) = RecordBuilder(lambda _topic: "alerts", "0.1.0")(
+            Rejected(message, reason, "unknown schema")
+        ).records
         # At a time of our own, in the builder's frame.
         clock = lambda: int(REJECTED_AT.timestamp() * 1e9)  # noqa: E731
         value = DeadLetterSerializer("0.1.0", clock)(Rejected(message, reason, "unknown schema"))

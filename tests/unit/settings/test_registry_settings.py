@@ -65,7 +65,7 @@ def test_a_password_in_a_file_of_settings_is_refused(section: str, tmp_path) -> 
     path = tmp_path / "consumer.yaml"
     path.write_text(f"registry: {inner}" if section == "registry" else f"registry: {{output: {inner}}}")
     with pytest.raises(
-        SettingsError, match=rf"{section}\.password: a password in a file of settings"
+        SettingsError, match=rf"{section}\.password: a secret in a file of settings"
     ) as caught:
         load(WANTED, path)
     assert f"BROKER_{section.upper().replace('.', '__')}__PASSWORD" in str(caught.value)
