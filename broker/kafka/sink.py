@@ -63,6 +63,8 @@ class KafkaSink:
         When the cluster refuses us, or librdkafka a setting.
     """
 
+    _all_or_none = False
+
     def __init__(
         self,
         bootstrap_servers: str,
@@ -210,7 +212,8 @@ class KafkaSink:
             return ConfigurationError(f"{what}: {REFUSALS[min(refused)]}")
         if codes & MISSING_TOPIC:
             return SettingsError(f"{what}: create the topic; this cluster does not make topics by itself")
-        if codes <= TOO_LARGE:
+        # In a transaction one that is too large takes the others with it, under codes of their own.
+        if codes <= TOO_LARGE or (self._all_or_none and codes & TOO_LARGE):
             advice = f"raise max.message.bytes of the topic (we send up to {MAX_MESSAGE_BYTES})"
             return TooLarge(f"{what}: {advice}", sorted(self._failures))
         if any(one.fatal() for one in self._failures.values()) or Fault._FATAL in codes:

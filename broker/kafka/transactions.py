@@ -51,6 +51,8 @@ class KafkaTransactions(KafkaSink):
     group : Group
     """
 
+    _all_or_none = True
+
     def __init__(
         self,
         bootstrap_servers: str,

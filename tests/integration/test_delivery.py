@@ -182,7 +182,8 @@ def test_what_even_the_dead_letters_do_not_take_leaves_its_place_and_digest(
     cluster: Cluster, consume: Run, delivery: tuple[str, str]
 ) -> None:
     topic = cluster.make(partitions=1, **{"max.message.bytes": "120000"})
-    cluster.publish(topic, [b"\x07" + random.Random(1).randbytes(119_850), lsst_packet(alert_id=4)])
+    for value in (b"\x07" + random.Random(1).randbytes(119_850), lsst_packet(alert_id=4)):
+        cluster.publish(topic, [value])  # one by one: together they are more than the topic takes at once
     code, _, log = consume(topic, *delivery)
     assert code == 0, log
     (letter,) = cluster.read(f"{topic}.dead-letter")
