@@ -138,7 +138,10 @@ class Consumer:
     linger_seconds: float = 0.2
     exit_at_end: bool = False
     summary: Summary = field(default_factory=Summary)
-    _membership: "Timer" = field(init=False)
+    _silence: "Timer" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._silence = Timer(STAY_SECONDS)
 
     def run(self) -> Summary:
         """Turn until stopped, or until the end where that is asked for.
@@ -148,7 +151,7 @@ class Consumer:
         KafkaError, ConfigurationError
             From source and sink, before the commit of the batch in hand.
         """
-        lag, self._membership = Timer(LAG_SECONDS), Timer(STAY_SECONDS)
+        lag = Timer(LAG_SECONDS)
         report = Timer(REPORT_SECONDS)
         began: float | None = None
         while not self.stop.is_set():
@@ -169,6 +172,7 @@ class Consumer:
     def _poll(self) -> Sequence[Message]:
         began = time.monotonic()
         batch = self.source.poll(self.batch_size, self.linger_seconds)
+        self._silence.start()
         held = self.source.assigned or 0
         self.health.turned(held)
         self.health.waiting(self.source.silent_seconds)
@@ -188,8 +192,8 @@ class Consumer:
         self.summary.add(outcomes)
 
     def _stay(self) -> None:
-        """Keep the group from taking a slow model for a dead member."""
-        if self._membership.due():
+        """Keep the group from taking a slow model for a dead member; a turn that is quick needs no word."""
+        if self._silence.due():
             self.source.keep_alive()
             self.health.turned(self.source.assigned or 0)
 
@@ -204,6 +208,10 @@ class Timer:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._last = time.monotonic()
+
+    def start(self) -> None:
+        """Count from now."""
         self._last = time.monotonic()
 
     def due(self) -> bool:

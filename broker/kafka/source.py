@@ -141,8 +141,9 @@ class KafkaSource:
         if partitions and self._limits.start != "earliest":
             partitions = self._placed(partitions)
         consumer.incremental_assign(partitions)
-        if self._paused and partitions:
-            consumer.pause(partitions)
+        # A partition that was paused when it was lost comes back paused: librdkafka keeps that with its name.
+        settle = consumer.pause if self._paused else consumer.resume
+        settle(partitions)
         logger.info("assigned %s", names(partitions))
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:

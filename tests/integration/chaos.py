@@ -95,15 +95,15 @@ class Stage:
             **self.settings,
             **more,
         }
-        log = (self.folder / f"consumer-{len(self.running)}.log").open("wb")
         at = ("--topic", self.topic, "--bootstrap-servers", self.servers, "--group-id", f"group-{self.topic}")
         command = [sys.executable, "-m", "broker.cli.consumer", *at, "--delivery", self.delivery]
-        process = subprocess.Popen(
-            [*command, "--model", str(self.model), *arguments],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **settings},
-        )
+        with (self.folder / f"consumer-{len(self.running)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--model", str(self.model), *arguments],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **settings},
+            )
         self.running.append(process)
         return process
 
