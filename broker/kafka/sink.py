@@ -2,6 +2,7 @@
 
 # ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
+import contextlib
 import functools
 import threading
 import time
@@ -131,8 +132,9 @@ class KafkaSink:
 
     def _renew(self) -> None:
         """Put a new producer in the place of one that cannot go on."""
-        self._producer.purge()
-        self._producer.flush(SLICE_SECONDS)
+        with contextlib.suppress(KafkaException):  # one that was put out refuses even this
+            self._producer.purge()
+            self._producer.flush(SLICE_SECONDS)
         self._producer = client(Producer, self._settings, self._listener, self._security)
 
     def _fault_of(self, topic: str) -> Fault | None:

@@ -1,5 +1,6 @@
 """Records and offsets in one Kafka transaction."""
 
+import contextlib
 import threading
 import time
 import uuid
@@ -186,5 +187,6 @@ class KafkaTransactions(KafkaSink):
 
     def close(self) -> None:
         """Drop the connection."""
-        self._producer.purge()
-        self._producer.flush(0)
+        with contextlib.suppress(KafkaException):
+            self._producer.purge()
+            self._producer.flush(0)

@@ -121,31 +121,43 @@ class Ledger:
 
 
 def read_all(servers: str, topic: str, *, committed: bool = True) -> list[KafkaMessage]:
-    """Read a topic to the end it has now."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "ledger",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "fetch.message.max.bytes": 10_485_760,
-            "isolation.level": "read_committed" if committed else "read_uncommitted",
-        }
-    )
-    partitions = consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    """Read a topic to the end it has now, waiting for transactions that are open there."""
+    ends = _ends(servers, topic)
+    consumer = Consumer({**_reading(servers, committed=committed), "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, number, 0) for number in ends])
     found: list[KafkaMessage] = []
-    left = len(partitions)
+    left = {number for number, end in ends.items() if end}
     while left:
         message = consumer.poll(SILENCE_SECONDS)
         if message is None:
-            raise TimeoutError(f"{topic} fell silent after {len(found)} records")
+            raise TimeoutError(f"{topic} fell silent after {len(found)} records, before its ends {ends}")
         if message.error() is None:
             found.append(message)
-        else:
-            left -= 1
+        elif message.offset() >= ends[message.partition()]:  # else the end of what is committed so far
+            left.discard(message.partition())
     consumer.close()
     return found
+
+
+def _reading(servers: str, *, committed: bool) -> dict[str, object]:
+    return {
+        "bootstrap.servers": servers,
+        "group.id": "ledger",
+        "enable.auto.commit": False,
+        "fetch.message.max.bytes": 10_485_760,
+        "isolation.level": "read_committed" if committed else "read_uncommitted",
+    }
+
+
+def _ends(servers: str, topic: str) -> dict[int, int]:
+    consumer = Consumer(_reading(servers, committed=False))
+    numbers = consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic].partitions
+    ends = {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), SILENCE_SECONDS)[1]
+        for number in numbers
+    }
+    consumer.close()
+    return ends
 
 
 def decode(value: bytes, fingerprint: str) -> dict[str, object]:

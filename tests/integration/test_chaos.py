@@ -120,6 +120,7 @@ class Hurt(kafka_server.KafkaServer):
         """End without a word."""
         self._process.kill()
         self._process.wait()
+        self._log.close()
 
     def revive(self) -> None:
         """Begin again."""
@@ -183,6 +184,7 @@ def test_a_full_disk(untrained_model: Path, tmp_path: Path, delivery: str, recor
                 file.write(bytes(max(0, free - 8_000_000)))
             stage.consumer()
             stage.until(lambda: server.ended, "the broker giving up its full disk")
+            server.kill()
             ballast.unlink()
             server.revive()
             stage.finish()
