@@ -7,6 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError as Fault
@@ -38,6 +39,28 @@ BATCH_BYTES = 1_000_000
 
 FOR_EVER = 0
 """``message.timeout.ms`` of a sink that someone waits with: librdkafka goes on trying, in order."""
+
+
+@dataclass
+class Flight:
+    """Records of one write that are on their way; reports on those of an earlier one that was given up go to it.
+
+    Attributes
+    ----------
+    waiting : int
+        Not yet reported on.
+    failures : dict of int to KafkaError
+        Fault by the number of the record.
+    """
+
+    waiting: int = 0
+    failures: dict[int, Fault] = field(default_factory=dict)
+
+    def landed(self, number: int, fault: Fault | None, _message: KafkaMessage) -> None:
+        """Take a report, as librdkafka's ``on_delivery``."""
+        self.waiting -= 1
+        if fault is not None:
+            self.failures[number] = fault
 
 
 class KafkaSink:
@@ -77,8 +100,7 @@ class KafkaSink:
         on_wait: Callable[[str], None] | None = None,
     ) -> None:
         self._listener = Listener("sink")
-        self._failures: dict[int, Fault] = {}
-        self._waiting = 0
+        self._flight = Flight()
         self._stop = stop
         self._on_wait = on_wait
         self._security = security
@@ -159,20 +181,27 @@ class KafkaSink:
         ConfigurationError
             When the cluster refuses us.
         """
-        self._failures = {}
-        self._waiting = 0
+        flight = self._flight = Flight()
         for number, record in enumerate(records):
             self._produce(number, record)
-        while self._waiting:
+        while flight.waiting:
             self._wait()
-        if self._failures:
+        if flight.failures:
             raise self._refusal(records)
 
     def _wait(self) -> None:
-        self._producer.flush(SLICE_SECONDS)
+        try:
+            self._producer.flush(SLICE_SECONDS)
+        except KafkaException as error:
+            raise self._broken(error.args[0], "writing") from error
         self._listener.check()
-        if self._waiting and self._on_wait is not None:
+        if self._flight.waiting and self._on_wait is not None:
             self._on_wait(self._listener.last or "no acknowledgement yet")
+
+    def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
+        """Begin anew where a producer cannot go on; what of its records was acknowledged is not known."""
+        self._renew()
+        return Unavailable(f"{doing}: {fault.str()}")
 
     def _produce(self, number: int, record: Record) -> None:
         while True:
@@ -182,7 +211,7 @@ class KafkaSink:
                     value=record.value,
                     key=record.key,
                     headers=list(record.headers),
-                    on_delivery=functools.partial(self._delivered, number),
+                    on_delivery=functools.partial(self._flight.landed, number),
                     timestamp=record.timestamp_ms or 0,  # 0 is now, to librdkafka
                 )
             except BufferError:  # the queue is full: wait for acknowledgements, then offer it again
@@ -191,25 +220,20 @@ class KafkaSink:
                 if self._on_wait is not None:
                     self._on_wait("the producer's queue is full")
             except KafkaException as error:
-                self._failures[number] = error.args[0]
+                self._flight.failures[number] = error.args[0]
                 return
             else:
-                self._waiting += 1
+                self._flight.waiting += 1
                 return
 
-    def _delivered(self, number: int, fault: Fault | None, _message: KafkaMessage) -> None:
-        self._waiting -= 1
-        if fault is not None:
-            self._failures[number] = fault
-
     def _refusal(self, records: Sequence[Record]) -> KafkaError | ConfigurationError:
-        first, fault = next(iter(sorted(self._failures.items())))
+        first, fault = next(iter(sorted(self._flight.failures.items())))
         topic = records[first].topic
         what = (
-            f"{len(self._failures)} of {len(records)} records were not written, the first to {topic}: "
+            f"{len(self._flight.failures)} of {len(records)} records were not written, the first to {topic}: "
             f"{fault.str()}"
         )
-        codes = {one.code() for one in self._failures.values()}
+        codes = {one.code() for one in self._flight.failures.values()}
         if refused := codes & REFUSALS.keys():
             return ConfigurationError(f"{what}: {REFUSALS[min(refused)]}")
         if codes & MISSING_TOPIC:
@@ -217,10 +241,10 @@ class KafkaSink:
         # In a transaction one that is too large takes the others with it, under codes of their own.
         if codes <= TOO_LARGE or (self._all_or_none and codes & TOO_LARGE):
             advice = f"raise max.message.bytes of the topic (we send up to {MAX_MESSAGE_BYTES})"
-            return TooLarge(f"{what}: {advice}", sorted(self._failures))
-        if any(one.fatal() for one in self._failures.values()) or Fault._FATAL in codes:
+            return TooLarge(f"{what}: {advice}", sorted(self._flight.failures))
+        if any(one.fatal() for one in self._flight.failures.values()) or Fault._FATAL in codes:
             self._renew()
-        return Unavailable(what, sorted(self._failures))
+        return Unavailable(what, sorted(self._flight.failures))
 
     def close(self) -> None:
         """Drop the connection; `write` has left nothing behind."""

@@ -132,7 +132,7 @@ class KafkaTransactions(KafkaSink):
         try:
             self._producer.begin_transaction()
         except KafkaException as error:
-            raise self._judged(error.args[0], "beginning a transaction") from error
+            raise self._broken(error.args[0], "beginning a transaction") from error
 
     def _abort(self) -> None:
         """Leave nothing behind; a producer that cannot even do that is replaced, its transaction ends by time."""
@@ -157,7 +157,7 @@ class KafkaTransactions(KafkaSink):
                 fault = error.args[0]
                 self._listener.check()
                 if not fault.retriable() or (not patient and time.monotonic() >= deadline):
-                    raise self._judged(fault, doing) from error
+                    raise self._broken(fault, doing) from error
                 self._tell(f"{doing}: {fault.str()}")
             else:
                 return
@@ -166,7 +166,7 @@ class KafkaTransactions(KafkaSink):
         if self._on_wait is not None:
             self._on_wait(why)
 
-    def _judged(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
+    def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
         """Tell what passes from what does not, and begin anew where this producer cannot go on."""
         if fault.code() in TAKEN_OVER or fault.fatal():
             self._meet_rival(doing)
