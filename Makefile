@@ -8,7 +8,7 @@ RUN := runs/default
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit integration bench model model-gpu schemas lock wheels clean
+.PHONY: help demo test lint types imports unit integration chaos fuzz fuzz-coverage bench model model-gpu schemas lock wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,17 @@ unit: $(DEV)/.ready ## Tests that need no Kafka server
 
 integration: $(DEV)/.ready ## Tests on a real Apache Kafka
 	$(BIN)/python -m pytest tests/integration
+
+chaos: $(DEV)/.ready ## Consumers, cluster and network are hurt at full length (an hour); the account is build/chaos.json
+	mkdir -p build
+	NIGHTJAR_CHAOS=full NIGHTJAR_CHAOS_REPORT=build/chaos.json $(BIN)/python -m pytest -v --timeout 7200 tests/integration/test_chaos.py
+
+fuzz: $(DEV)/.ready ## 100,000 mutated packets through the pipeline; PACKETS=DIR adds real ones (about an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --seed 1 $(if $(PACKETS),--packets $(PACKETS))
+
+fuzz-coverage: $(DEV)/.ready ## The same guided by coverage, until stopped (x86-64 Linux; needs pip install atheris)
+	$(BIN)/python -c 'import atheris' || { echo "atheris is not installed: $(BIN)/pip install atheris"; exit 2; }
+	mkdir -p runs/corpus && OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.atheris_packets runs/corpus -timeout=5 -rss_limit_mb=2048
 
 bench: $(DEV)/.ready ## The hot path against the common path, side by side
 	$(BIN)/python benchmarks/hot_path.py

@@ -250,6 +250,10 @@ class Rejected:
 
 Outcome: TypeAlias = Enriched | Rejected
 
+RECORD_OVERHEAD, HEADER_OVERHEAD = 128, 10
+"""Bytes that a batch of one record, and each header, take at most beside their contents (Kafka's message format 2:
+61 bytes of batch, seven varints of record; two varints of header)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -258,7 +262,8 @@ class Record:
     Attributes
     ----------
     topic : str
-    value : bytes
+    value : bytes or None
+        None is a tombstone.
     key : bytes or None
     headers : tuple of (str, bytes or None)
     timestamp_ms : int or None
@@ -266,7 +271,34 @@ class Record:
     """
 
     topic: str
-    value: bytes
+    value: bytes | None
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = field(default=())
     timestamp_ms: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire, an upper bound: key, value, headers and what Kafka adds to each."""
+        headers = sum(
+            len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in self.headers
+        )
+        return len(self.value or b"") + len(self.key or b"") + headers + RECORD_OVERHEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An outcome and the records that tell it, which go out together or not at all.
+
+    Attributes
+    ----------
+    outcome : Enriched or Rejected
+    records : tuple of Record
+    """
+
+    outcome: Outcome
+    records: tuple[Record, ...]
+
+    @property
+    def message(self) -> Message:
+        """What it answers."""
+        return self.outcome.message

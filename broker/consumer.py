@@ -1,8 +1,8 @@
-"""The loop: poll, process, write, commit.
+"""The loop: poll, process, deliver.
 
-Nothing is committed before every record of the batch is acknowledged, and an error on the way ends
-the loop before the commit: the batch comes again. The loop is synchronous: partitions change hands
-only inside a poll, when every earlier batch is delivered.
+Nothing is committed before every record of the batch is acknowledged (`broker.delivery`), and an error on the way ends
+the loop before the commit: the batch comes again. The loop is synchronous: partitions change hands only inside a poll,
+or while a batch waits for Kafka, which `Source.holds` then tells.
 """
 
 import logging
@@ -13,13 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from broker.alert import Message, Outcome, Record, Rejected
+from broker.alert import Message, Outcome, Parcel, Rejected
 from broker.flags import is_partial
 from broker.metrics import Metrics
 from broker.probes import Health
 
 LAG_SECONDS = 5.0
 """Time between two looks at the lag."""
+
+PIECE = 64
+"""Messages processed before the next look at the group: as many as the network takes at once."""
+
+STAY_SECONDS = 5.0
+"""Time between two words to the group while a batch is processed."""
 
 REPORT_SECONDS = 60.0
 """Time between two lines of progress."""
@@ -33,8 +39,12 @@ class Source(Protocol):
     def poll(self, limit: int, linger_seconds: float) -> Sequence[Message]:
         """Take at most `limit` messages, waiting at most `linger_seconds`."""
 
-    def commit(self, batch: Sequence[Message]) -> None:
-        """Note for good that `batch` is done, in partitions still held."""
+    def keep_alive(self) -> None:
+        """Stay a member of the group while a batch is in hand, and take nothing."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long nothing of the source has been reachable."""
 
     @property
     def assigned(self) -> int | None:
@@ -55,18 +65,8 @@ class Source(Protocol):
 class Delivery(Protocol):
     """How records and the end of their batch become one fact."""
 
-    def deliver(self, records: Sequence[Record], batch: Sequence[Message]) -> None:
-        """Publish the records of a batch and note that it is done; else raise, and the batch comes again."""
-
-
-class Sink(Protocol):
-    """Where records go."""
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Publish records; returns when every one is acknowledged, else raises."""
-
-    def close(self) -> None:
-        """Leave."""
+    def deliver(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+        """Publish a batch and note that it is done, else raise, and it comes again; give what was delivered."""
 
 
 @dataclass
@@ -118,8 +118,8 @@ class Consumer:
     delivery : Delivery
     pipeline : callable
         Messages to outcomes, one for one.
-    record : callable
-        Outcome to record.
+    pack : callable
+        Outcome to its records.
     batch_size, linger_seconds : int, float
         Of one poll.
     exit_at_end : bool
@@ -130,7 +130,7 @@ class Consumer:
     source: Source
     delivery: Delivery
     pipeline: Callable[[Sequence[Message]], Sequence[Outcome]]
-    record: Callable[[Outcome], Record]
+    pack: Callable[[Outcome], Parcel]
     metrics: Metrics
     health: Health
     stop: threading.Event
@@ -138,6 +138,10 @@ class Consumer:
     linger_seconds: float = 0.2
     exit_at_end: bool = False
     summary: Summary = field(default_factory=Summary)
+    _silence: "Timer" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._silence = Timer(STAY_SECONDS)
 
     def run(self) -> Summary:
         """Turn until stopped, or until the end where that is asked for.
@@ -168,43 +172,30 @@ class Consumer:
     def _poll(self) -> Sequence[Message]:
         began = time.monotonic()
         batch = self.source.poll(self.batch_size, self.linger_seconds)
+        self._silence.start()
         held = self.source.assigned or 0
         self.health.turned(held)
+        self.health.waiting(self.source.silent_seconds)
         self.metrics.assigned(held)
         if batch:
             self.metrics.stage("poll", time.monotonic() - began)
         return batch
 
     def _turn(self, batch: Sequence[Message]) -> None:
+        parcels: list[Parcel] = []
         with self.metrics.timed("process"):
-            outcomes = self.pipeline(batch)
-            records = [self.record(outcome) for outcome in outcomes]
-        self.delivery.deliver(records, batch)
+            for start in range(0, len(batch), PIECE):
+                parcels += map(self.pack, self.pipeline(batch[start : start + PIECE]))
+                self._stay()
+        outcomes = [parcel.outcome for parcel in self.delivery.deliver(parcels)]
         self.metrics.published(outcomes)
         self.summary.add(outcomes)
 
-
-@dataclass(frozen=True)
-class AtLeastOnce:
-    """First every acknowledgement, then the offsets: what fails in between comes again, nothing is lost.
-
-    Attributes
-    ----------
-    source : Source
-    sink : Sink
-    metrics : Metrics
-    """
-
-    source: Source
-    sink: Sink
-    metrics: Metrics
-
-    def deliver(self, records: Sequence[Record], batch: Sequence[Message]) -> None:
-        """Write, wait for every acknowledgement, commit."""
-        with self.metrics.timed("write"):
-            self.sink.write(records)
-        with self.metrics.timed("commit"):
-            self.source.commit(batch)
+    def _stay(self) -> None:
+        """Keep the group from taking a slow model for a dead member; a turn that is quick needs no word."""
+        if self._silence.due():
+            self.source.keep_alive()
+            self.health.turned(self.source.assigned or 0)
 
 
 class Timer:
@@ -217,6 +208,10 @@ class Timer:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._last = time.monotonic()
+
+    def start(self) -> None:
+        """Count from now."""
         self._last = time.monotonic()
 
     def due(self) -> bool:

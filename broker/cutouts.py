@@ -33,11 +33,17 @@ BLOCK_LENGTH: Final = 2880
 MAX_HEADER_BLOCKS: Final = 32
 """1,152 cards; the longest header in known stamps has 28."""
 
+MAX_AXES: Final = 16
+"""The standard allows 999: their product would be a number of thousands of digits."""
+
 MAX_HDUS: Final = 16
 """Rubin stamps have three."""
 
 MAX_SIDE: Final = 4096
 """Pixels; a Rubin stamp has 30 to 102 a side, a ZTF stamp 63."""
+
+MAX_MEMBERS: Final = 16
+"""Members of a gzip file; surveys write one. Each costs a copy of all that follows it."""
 
 MAX_INFLATED: Final = 4 * 1024 * 1024
 """Bytes a gzipped stamp may inflate to; a ZTF stamp has 20,160."""
@@ -54,6 +60,7 @@ FWHM_OF_EFFECTIVE_AREA: Final = math.sqrt(2.0 * math.log(2.0) / math.pi)
 _INTEGER_KEY: Final = re.compile(rb"BITPIX|NAXIS\d*|[PG]COUNT")
 _INTEGER: Final = re.compile(rb"[+-]?\d{1,18}")
 _FLOAT: Final = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([EDed][+-]?\d+)?")
+_END: Final = re.compile(rb"(?s)(?:.{80})*?END\s{5}")
 _MATRIX: Final = ((b"1_1", b"1_2"), (b"2_1", b"2_2"))
 _FLOATS: Final = frozenset(
     {b"CRPIX1", b"CRPIX2", b"CDELT1", b"CDELT2", b"BSCALE", b"BZERO"}
@@ -169,12 +176,12 @@ def inflate(data: bytes | memoryview) -> bytes:
     Raises
     ------
     CutoutError
-        Where the stream is not gzip, is cut short, fails its checksum or inflates beyond the limit.
+        Where the stream is not gzip, is cut short, fails its checksum, inflates beyond the limit or has more
+        members than `MAX_MEMBERS`.
     """
     inflated, rest = b"", bytes(data)
-    while (
-        rest or not inflated
-    ):  # a gzip file may have several members, one behind the other (RFC 1952, section 2.2)
+    # A gzip file may have several members, one behind the other (RFC 1952, section 2.2).
+    for _ in range(MAX_MEMBERS):
         stream = zlib.decompressobj(wbits=31)
         try:
             inflated += stream.decompress(rest, MAX_INFLATED + 1 - len(inflated))
@@ -189,7 +196,9 @@ def inflate(data: bytes | memoryview) -> bytes:
         if not stream.eof:
             raise CutoutError(f"the gzip stream ends early: {len(inflated)} bytes from {len(data)}")
         rest = stream.unused_data.lstrip(b"\0")  # files may be padded with zeros
-    return inflated
+        if inflated and not rest:
+            return inflated
+    raise CutoutError(f"the stamp has more than {MAX_MEMBERS} gzip members; stamps have one")
 
 
 def effective_fwhm(psf: NDArray[np.floating]) -> float | None:
@@ -293,15 +302,15 @@ def _read_header(data: bytes | memoryview, offset: int) -> tuple[_Header, int]:
         end = offset + blocks * BLOCK_LENGTH
         if end > len(data):
             raise CutoutError(f"a FITS header at byte {offset} of {len(data)} has no END")
-        header = _parse(bytes(data[offset:end]))
-        if header is not None:
-            return header, end
+        # Only whole headers are parsed: else each block would be parsed again with every one behind it.
+        if _END.match(data, end - BLOCK_LENGTH, end):
+            return _parse(bytes(data[offset:end])), end
     raise CutoutError(f"a FITS header at byte {offset} has no END within {MAX_HEADER_BLOCKS} blocks")
 
 
 @lru_cache(maxsize=512)
-def _parse(text: bytes) -> _Header | None:
-    """Header from whole blocks; None where END is yet to come.
+def _parse(text: bytes) -> _Header:
+    """Header from whole blocks, the last of which holds END.
 
     Cached by its bytes: the three stamps of an alert share their primary header, and the
     headers of UNCERT and PSFIMAGE are the same in thousands of alerts.
@@ -327,7 +336,7 @@ def _parse(text: bytes) -> _Header | None:
             floats.setdefault(key, _float(key, value))
         elif key == b"EXTNAME" and name is None:
             name = _string(value)
-    return None
+    raise AssertionError("an END card is there and was not met")
 
 
 def _kind(key: bytes, value: bytes) -> str | None:
@@ -343,8 +352,8 @@ def _header(
         raise CutoutError("a FITS header begins neither with SIMPLE = T nor with XTENSION")
     missing = [key.decode() for key in (b"BITPIX", b"NAXIS") if key not in integers]
     count = integers.get(b"NAXIS", 0)
-    if missing or not 0 <= count <= 999:  # noqa: PLR2004
-        raise CutoutError(f"a FITS header lacks {missing or 'a NAXIS between 0 and 999'}")
+    if missing or not 0 <= count <= MAX_AXES:
+        raise CutoutError(f"a FITS header lacks {missing or f'a NAXIS between 0 and {MAX_AXES}'}")
     axes = [integers.get(b"NAXIS%d" % (i + 1), -1) for i in range(count)]
     pcount, gcount = integers.get(b"PCOUNT", 0), integers.get(b"GCOUNT", 1)
     if min([*axes, pcount, gcount]) < 0:

@@ -3,22 +3,27 @@
 ::
 
     NightjarError
-    ├── ConfigurationError      what the operator gave cannot work: exit code 2
-    │   ├── SettingsError       a setting, a file or a command line
+    ├── ConfigurationError      of the configuration: exit code 2, do not restart
+    │   ├── SettingsError       a setting, a file or a command line; a topic that is not there
     │   └── ModelRefused        a model file whose contract does not hold
-    ├── AlertError              one message cannot be read: dead letter
+    ├── AlertError              of the alert: dead letter
     │   ├── FrameError          not a Confluent frame, nor an Avro container
-    │   ├── SchemaUnknown       the frame or container names no bundled schema
+    │   ├── SchemaUnknown       neither bundled, nor an alert's that a registry or its container tells
     │   ├── ContainerError      an Avro object container that cannot be read
     │   └── DatumError          the datum breaks the schema it claims
-    ├── CutoutError             one stamp cannot be read: partial, with a flag
-    └── KafkaError              Kafka cannot be reached or refused a request
+    ├── CutoutError             of the alert: one stamp cannot be read: partial, with a flag
+    ├── KafkaError              of Kafka: exit code 1, before the commit: the batch comes again
+    │   ├── Unavailable         of the moment: tried again for as long as it lasts
+    │   ├── TooLarge            of the alert: its topic takes no record of that size: dead letter
+    │   └── Interrupted         told to stop while Kafka did not answer
+    └── RegistryError           of the moment, where outputs need a registry: exit code 1, before the commit
 
-`AlertError` is caught in one place (`broker.pipeline`), `CutoutError` in one place
-(`broker.geometry`). Anything else stops the process before the commit, and the batch
-comes again.
+`AlertError` is caught in one place (`broker.pipeline`), `CutoutError` in one place (`broker.geometry`), `Unavailable`
+and `TooLarge` in one place (`broker.delivery`). Anything else, as an error of the programmer, stops the process before
+the commit with exit code 1, and the batch comes again.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -31,6 +36,15 @@ class Reason(StrEnum):
     CONTAINER_INVALID = "container_invalid"
     CODEC_UNSUPPORTED = "codec_unsupported"
     DATUM_INVALID = "datum_invalid"
+    MESSAGE_TOO_LARGE = "message_too_large"
+
+
+LONGEST_DETAIL = 1000
+"""Characters of a detail: what it quotes of a message may be as long as the message, and a dead letter that is much
+longer than its message might not be taken by Kafka."""
+
+LONGEST_LINE = 4000
+"""Characters of what an operator is told: a file with a thousand faults is told by its first ones."""
 
 
 class NightjarError(Exception):
@@ -38,7 +52,17 @@ class NightjarError(Exception):
 
 
 class ConfigurationError(NightjarError):
-    """What the operator gave cannot work: one line, exit code 2."""
+    """What the operator gave cannot work: one line, exit code 2.
+
+    Parameters
+    ----------
+    text : str
+        What was found and what was wanted. What would break the line is escaped, since names and values that
+        are quoted may hold anything, and what is longer than `LONGEST_LINE` is cut.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_line(text))
 
 
 class SettingsError(ConfigurationError):
@@ -55,7 +79,7 @@ class AlertError(NightjarError):
     Parameters
     ----------
     detail : str
-        What was found and what was wanted.
+        What was found and what was wanted; cut to `LONGEST_DETAIL`.
     reason : Reason, optional
         The entry of the closed list; each subclass has its own.
     """
@@ -63,6 +87,7 @@ class AlertError(NightjarError):
     reason: Reason = Reason.DATUM_INVALID
 
     def __init__(self, detail: str, reason: Reason | None = None) -> None:
+        detail = detail if len(detail) <= LONGEST_DETAIL else f"{detail[:LONGEST_DETAIL]}…"
         super().__init__(detail)
         self.detail = detail
         if reason is not None:
@@ -76,7 +101,7 @@ class FrameError(AlertError):
 
 
 class SchemaUnknown(AlertError):
-    """A frame or a container whose schema the bundle does not hold."""
+    """A frame or a container whose schema neither the bundle, nor a registry or the container itself, tells."""
 
     reason = Reason.SCHEMA_UNKNOWN
 
@@ -99,3 +124,50 @@ class CutoutError(NightjarError):
 
 class KafkaError(NightjarError):
     """Kafka cannot be reached, or refused a request."""
+
+
+class Unavailable(KafkaError):
+    """Kafka cannot do it at the moment: unreachable, timed out, too few replicas, a coordinator that moved.
+
+    Parameters
+    ----------
+    text : str
+    unwritten : sequence of int
+        Which of the records written are not acknowledged.
+    """
+
+    def __init__(self, text: str, unwritten: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.unwritten = tuple(unwritten)
+
+
+class TooLarge(KafkaError):
+    """Records larger than their topic takes; the others were acknowledged.
+
+    Parameters
+    ----------
+    text : str
+    refused : sequence of int
+        Which of the records.
+    """
+
+    def __init__(self, text: str, refused: Sequence[int]) -> None:
+        super().__init__(text)
+        self.refused = tuple(refused)
+
+
+class Interrupted(KafkaError):
+    """Told to stop while waiting for Kafka."""
+
+
+class RegistryError(NightjarError):
+    """The schema registry cannot be reached, or gives no answer of use."""
+
+
+def _line(text: str) -> str:
+    cut = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+    return cut if cut.isprintable() else "".join(map(_printable, cut))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

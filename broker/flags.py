@@ -18,6 +18,7 @@ NO_HOST: Final = "no_host"
 WCS_IMPLAUSIBLE: Final = "wcs_implausible"
 OUTSIDE_TRAINING_RANGE: Final = "outside_training_range"
 MODEL_OUTPUT_INVALID: Final = "model_output_invalid"
+SHED: Final = "shed"
 
 CUTOUT_NULL: Final = "cutout_null"
 CUTOUT_UNREADABLE: Final = "cutout_unreadable"
@@ -34,13 +35,14 @@ ALERT_FLAGS = (
     WCS_IMPLAUSIBLE,
     OUTSIDE_TRAINING_RANGE,
     MODEL_OUTPUT_INVALID,
+    SHED,
 )
 """Flags of the whole alert."""
 
 STAMP_FLAGS = (CUTOUT_NULL, CUTOUT_UNREADABLE, NAN_PIXELS, NOISE_UNKNOWN)
 """Flags of one stamp, published as ``flag:role``."""
 
-PARTIAL_FLAGS = (CUTOUT_NULL, CUTOUT_UNREADABLE, NOISE_UNKNOWN, MODEL_OUTPUT_INVALID)
+PARTIAL_FLAGS = (CUTOUT_NULL, CUTOUT_UNREADABLE, NOISE_UNKNOWN, MODEL_OUTPUT_INVALID, SHED)
 """Flags that say a part of the enrichment is missing or rests on fewer than three stamps."""
 
 

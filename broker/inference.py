@@ -78,7 +78,7 @@ class Model:
         """
         name, content = _read(path)
         session = _session(name, content, threads, providers)
-        contract = _contract(name, session.get_modelmeta().custom_metadata_map)
+        contract = _contract(name, _metadata(name, session))
         _check_graph(name, session, contract)
         model = cls(session, contract, hashlib.sha256(content).hexdigest(), batch_size)
         _check_values(name, model)
@@ -129,12 +129,12 @@ class Head:
         """
         try:
             content = path.read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ModelRefused(
-                f"{path} cannot be read ({error.strerror}); give a head made by `encoder fit-head`"
+                f"{path} cannot be read ({getattr(error, 'strerror', error)}); give a head made by `encoder fit-head`"
             ) from error
         session = _session(str(path), content, 1, DEFAULT_PROVIDERS)
-        contract = _head_contract(path, session.get_modelmeta().custom_metadata_map)
+        contract = _head_contract(path, _metadata(str(path), session))
         if contract.encoder_digest != encoder.weights_digest:
             raise ModelRefused(
                 f"{path}: head {contract.name!r} was fitted on the embedding of weights "
@@ -175,9 +175,10 @@ def _read(path: Path | None) -> tuple[str, bytes]:
     name = "the packaged model" if path is None else str(path)
     try:
         return name, source.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise ModelRefused(
-            f"{name} cannot be read ({error.strerror}); give an ONNX file made by `encoder export` with --model"
+            f"{name} cannot be read ({getattr(error, 'strerror', error)}); "
+            "give an ONNX file made by `encoder export` with --model"
         ) from error
 
 
@@ -203,6 +204,16 @@ def _session(
         raise ModelRefused(
             f"{name} ({len(content)} bytes) is not a readable ONNX model: {first_line}; copy or export it again"
         ) from error
+
+
+def _metadata(name: str, session: onnxruntime.InferenceSession) -> Mapping[str, str]:
+    try:
+        metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ModelRefused(
+            f"{name}: its metadata are not text ({error.reason}): the file is damaged; copy or export it again"
+        ) from error
+    return metadata
 
 
 def _contract(name: str, metadata: Mapping[str, str]) -> ModelContract:
@@ -242,19 +253,28 @@ def _check_graph(name: str, session: onnxruntime.InferenceSession, contract: Mod
             f"{name}: its contract says that {contract.artefact_class!r} stands for artefacts, which is none of its "
             f"classes {contract.morphology_classes}; export it again"
         )
-    size = next(node.shape[-1] for node in session.get_inputs() if node.name == "stamps")
-    if size != contract.grid.size:
+    shape = next(node.shape for node in session.get_inputs() if node.name == "stamps")
+    if shape[-1:] != [contract.grid.size]:
         raise ModelRefused(
-            f"{name}: the graph takes {size} px stamps, its contract says {contract.grid.size}"
+            f"{name}: the graph takes {shape[-1:]} px stamps, its contract says {contract.grid.size}"
         )
 
 
 def _check_values(name: str, model: Model) -> None:
-    outputs = model(check_inputs(model.contract.grid))
+    try:
+        outputs = model(check_inputs(model.contract.grid))
+    except Exception as error:  # as in `_session`: a family of its own
+        raise ModelRefused(
+            f"{name}: the graph does not run: {str(error).splitlines()[0]}; copy or export it again"
+        ) from error
     unusable = [key for key, values in outputs.items() if not np.isfinite(values).all()]
     if unusable:
         raise ModelRefused(f"{name}: {', '.join(unusable)} of the check inputs is not finite")
     expected = np.array(model.contract.check_outputs, dtype=np.float32)
+    if len(expected) > model.contract.embedding_size:
+        raise ModelRefused(
+            f"{name}: its contract checks {len(expected)} values of an embedding that has fewer"
+        )
     found = outputs["embedding"][0, : len(expected)]
     worst = float(np.abs(found - expected).max(initial=0.0))
     if worst > CHECK_TOLERANCE:

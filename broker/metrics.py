@@ -27,12 +27,18 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 STAGES = ("poll", "process", "write", "commit")
 
+LOOKUP_RESULTS = ("found", "cached", "not_found", "unreachable", "refused", "wrong")
+
 STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 AGE_BUCKETS = (1.0, 3.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 1200.0, 3600.0, 86400.0)
 """Seconds; 60 is Rubin's own promise from readout to publication."""
 
 UNIX_EPOCH_MJD = 40587.0
 SECONDS_PER_DAY = 86400.0
+
+
+RETRIED = ("write", "transaction")
+"""What is begun again."""
 
 
 class Metrics:
@@ -89,6 +95,27 @@ class Metrics:
         self._lag = Gauge(
             "nightjar_lag_messages", "Messages not yet read in the partitions held.", registry=registry
         )
+        self._waiting = Gauge(
+            "nightjar_waiting_seconds",
+            "How long a write has waited for Kafka; 0 when none does.",
+            registry=registry,
+        )
+        self._retries = Counter(
+            "nightjar_retries_total",
+            "Writes and transactions that were begun again for a cause that passes.",
+            ["what"],
+            registry=registry,
+        )
+        for what in RETRIED:
+            self._retries.labels(what)
+        self._lookups = Counter(
+            "nightjar_registry_lookups_total",
+            "Lookups of schemas that the bundle lacks, by result.",
+            ["result"],
+            registry=registry,
+        )
+        for result in LOOKUP_RESULTS:
+            self._lookups.labels(result)
         for reason in Reason:
             self._rejected.labels(reason.value)
 
@@ -114,6 +141,18 @@ class Metrics:
     def lag(self, messages: int) -> None:
         """Note how far behind the source is."""
         self._lag.set(messages)
+
+    def waiting(self, seconds: float) -> None:
+        """Note how long a write has waited."""
+        self._waiting.set(seconds)
+
+    def retried(self, what: str) -> None:
+        """Count one more attempt at one of `RETRIED`."""
+        self._retries.labels(what).inc()
+
+    def lookup(self, result: str) -> None:
+        """Count a lookup in the schema registry that ended in one of `LOOKUP_RESULTS`."""
+        self._lookups.labels(result).inc()
 
     def published(self, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes whose records are acknowledged."""

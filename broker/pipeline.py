@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from broker import flags
 from broker.alert import (
     BANDS,
+    ROLES,
     SURVEYS,
     Alert,
     Enriched,
@@ -101,6 +102,33 @@ class Pipeline:
         ]
         enriched = iter(self._enrich(alerts))
         return [outcome if isinstance(outcome, Rejected) else next(enriched) for outcome in read]
+
+    def pass_on(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Read messages without letting the network see them: partial, with flag ``shed``; or rejected as ever."""
+        read = [(message, self._read(message)) for message in messages]
+        return [
+            Enriched(message, alert, self._unseen(alert)) if isinstance(alert, Alert) else alert
+            for message, alert in read
+        ]
+
+    def _unseen(self, alert: Alert) -> Enrichment:
+        grid = self._contract.grid
+        return Enrichment(
+            model=self._identity,
+            embedding=None,
+            morphology_classes=self._contract.morphology_classes,
+            morphology=None,
+            redshift=None,
+            anomaly=None,
+            seen=Seen(
+                size=grid.size,
+                pixel_scale=grid.pixel_scale[alert.survey.value],
+                band=alert.band,
+                psf_fwhm=None,
+                valid_fraction=np.zeros(len(ROLES), np.float32),
+            ),
+            flags=(*alert.flags, flags.SHED),
+        )
 
     def _read(self, message: Message) -> Alert | Rejected:
         try:

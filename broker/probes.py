@@ -23,14 +23,18 @@ class Health:
     ----------
     turn_seconds : float
         Longest time between two turns of a living loop.
+    unready_seconds : float
+        Longest time that Kafka may not answer while we call ourselves ready.
     clock : callable
         Monotonic seconds.
     """
 
     turn_seconds: float
+    unready_seconds: float = 30.0
     clock: Callable[[], float] = time.monotonic
     model_warm: bool = False
     partitions: int = 0
+    waited: float = 0.0
     _turned: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,17 +45,23 @@ class Health:
         self._turned = self.clock()
         self.partitions = partitions
 
+    def waiting(self, seconds: float) -> None:
+        """Note how long Kafka has not answered."""
+        self.waited = seconds
+
     def alive(self) -> tuple[bool, str]:
         """Whether the loop turned lately, and a line that says so."""
         age = self.clock() - self._turned
         return age <= self.turn_seconds, f"last turn {age:.1f} s ago, limit {self.turn_seconds:g} s"
 
     def ready(self) -> tuple[bool, str]:
-        """Whether the model is warm and partitions are assigned, and a line that says so."""
+        """Whether the model is warm, partitions are assigned and Kafka answers, and a line that says so."""
         model = "warm" if self.model_warm else "not loaded"
+        silent = self.waited > self.unready_seconds
+        kafka = f", Kafka has not answered for {self.waited:.0f} s" if silent else ""
         return (
-            self.model_warm and self.partitions > 0,
-            f"model {model}, {self.partitions} partitions assigned",
+            self.model_warm and self.partitions > 0 and not silent,
+            f"model {model}, {self.partitions} partitions assigned{kafka}",
         )
 
 

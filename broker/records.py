@@ -1,16 +1,27 @@
 """What is published for an outcome: topic, key, headers and bytes."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from broker.alert import Enriched, Message, Outcome, Record, Rejected
-from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer
+from broker.alert import Enriched, Message, Outcome, Parcel, Record, Rejected
+from broker.avro.lite import LiteSerializer
+from broker.avro.serializer import DeadLetterSerializer, EnrichedSerializer, OutputIds
 from broker.avro.store import SchemaStore
-from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX
+from broker.errors import KafkaError, Reason
+from broker.letters import COUNT_HEADER, POSITION_HEADERS
+from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX, LITE_SUFFIX, REDRIVE_SUFFIX
 
 DIGEST_DIGITS = 16
 """Of the weights' digest in header ``model``: enough to tell repeats of one model from another's answer."""
+
+UNBOUNDED = 2**31 - 1
+"""Bytes a topic takes of which nothing is known: more than Kafka can."""
+
+KEPT_BYTES = 4096
+"""Of a message that does not fit into a dead letter, keys and headers up to this size are kept nonetheless."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -26,41 +37,109 @@ class RecordBuilder:
         Version of the broker, written into dead letters.
     store : SchemaStore, optional
         That of the deserializer; by default one of its own.
+    ids : OutputIds, optional
+        A registry's, for the frames; by default the reserved ones.
+    limits : mapping of str to int, optional
+        Bytes of the largest record that topics take.
+    lite : bool
+        Whether each enriched alert goes out without its stamps too.
     """
 
     def __init__(
-        self, prefix_of: Callable[[str], str], version: str, store: SchemaStore | None = None
+        self,
+        prefix_of: Callable[[str], str],
+        version: str,
+        store: SchemaStore | None = None,
+        ids: OutputIds | None = None,
+        *,
+        limits: Mapping[str, int] | None = None,
+        lite: bool = False,
     ) -> None:
+        store = store or SchemaStore()
         self._prefix_of = prefix_of
-        self._enriched = EnrichedSerializer(store or SchemaStore())
-        self._dead_letter = DeadLetterSerializer(version)
+        self._enriched = EnrichedSerializer(store, ids=ids)
+        self._lite = LiteSerializer(store, ids) if lite else None
+        self._dead_letter = DeadLetterSerializer(version, ids=ids)
+        self._limits = dict(limits or {})
 
-    def __call__(self, outcome: Outcome) -> Record:
-        """Build the record of one outcome."""
-        prefix = self._prefix_of(outcome.message.topic)
-        if isinstance(outcome, Enriched):
-            return self._enriched_record(prefix + ENRICHED_SUFFIX, outcome)
-        return self._dead_letter_record(prefix + DEAD_LETTER_SUFFIX, outcome)
+    def __call__(self, outcome: Outcome) -> Parcel:
+        """Build the records of one outcome; one whose record its topic does not take becomes a dead letter."""
+        if isinstance(outcome, Rejected):
+            return self._letter(outcome)
+        parcel = Parcel(outcome, self._enriched_records(outcome))
+        return parcel if self._fits(parcel.records[0]) else self.smaller(parcel)
 
-    def _enriched_record(self, topic: str, outcome: Enriched) -> Record:
-        alert = outcome.alert
+    def smaller(self, parcel: Parcel) -> Parcel:
+        """Build in the place of a parcel that Kafka does not take one that is smaller.
+
+        Raises
+        ------
+        KafkaError
+            If nothing smaller tells what must be told.
+        """
+        topic, size = parcel.records[0].topic, parcel.records[0].size
+        if isinstance(parcel.outcome, Rejected):
+            if parcel.message.value is None:
+                raise KafkaError(
+                    f"{topic} does not take a dead letter of {size} bytes without the message's own: raise its "
+                    "max.message.bytes"
+                )
+            return Parcel(parcel.outcome, (self._without_value(parcel.outcome),))
+        detail = f"its record of {size} bytes is larger than {topic} takes: raise max.message.bytes there, and redrive"
+        return self._letter(Rejected(parcel.message, Reason.MESSAGE_TOO_LARGE, detail))
+
+    def _fits(self, record: Record) -> bool:
+        return record.size <= self._limits.get(record.topic, UNBOUNDED)
+
+    def _letter(self, outcome: Rejected) -> Parcel:
+        record = self._letter_record(outcome)
+        return Parcel(outcome, (record if self._fits(record) else self._without_value(outcome),))
+
+    def _enriched_records(self, outcome: Enriched) -> tuple[Record, ...]:
+        alert, prefix = outcome.alert, self._prefix_of(outcome.message.topic)
         texts = {**_alert_texts(outcome), "schema-fingerprint": self._enriched.fingerprint(alert.form)}
-        return Record(
+        topic = prefix + ENRICHED_SUFFIX
+        value = self._enriched(alert, outcome.enrichment, topic)
+        whole = Record(
             topic=topic,
-            value=self._enriched(alert, outcome.enrichment),
+            value=value,
             key=alert.key.encode(),
             headers=_encode(texts) + _source_headers(outcome.message),
         )
+        if self._lite is None:
+            return (whole,)
+        topic = prefix + LITE_SUFFIX
+        return whole, replace(whole, topic=topic, value=self._lite(alert, value, topic))
 
-    def _dead_letter_record(self, topic: str, outcome: Rejected) -> Record:
+    def _letter_record(self, outcome: Rejected, extra: Headers = ()) -> Record:
         message = outcome.message
+        topic = self._prefix_of(message.topic) + DEAD_LETTER_SUFFIX
         texts = {"reason": outcome.reason.value, "schema-fingerprint": self._dead_letter.fingerprint}
         return Record(
             topic=topic,
-            value=self._dead_letter(outcome),
+            value=self._dead_letter(outcome, topic),
             key=message.key,
-            headers=_encode(texts) + _source_headers(message),
+            headers=_encode(texts) + extra + _source_headers(message),
         )
+
+    def _without_value(self, outcome: Rejected) -> Record:
+        """Tell of a message too large for the dead-letter topic: its place and digest are left of it."""
+        message, value = outcome.message, outcome.message.value or b""
+        digest = hashlib.sha256(value).hexdigest()
+        kept = replace(
+            message,
+            value=None,
+            key=message.key if len(message.key or b"") <= KEPT_BYTES else None,
+            headers=message.headers if _size(message.headers) <= KEPT_BYTES else (),
+        )
+        left = f"its {len(value)} bytes, SHA-256 {digest}, do not fit here: they stand in the source"
+        detail = f"{outcome.detail}; {left}"
+        extra = _encode({"value-bytes": str(len(value)), "value-sha256": digest})
+        return self._letter_record(replace(outcome, message=kept, detail=detail), extra)
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value or b"") for name, value in headers)
 
 
 def _alert_texts(outcome: Enriched) -> dict[str, str]:
@@ -93,15 +172,13 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _source_headers(message: Message) -> Headers:
+    """Say where a message first stood, which one that comes again from the redrive topic says itself."""
+    said = dict(message.headers)
+    if COUNT_HEADER in said and message.topic.endswith(REDRIVE_SUFFIX):
+        return tuple((name, said.get(name, b"")) for name in (*POSITION_HEADERS, COUNT_HEADER))
     timestamp = "" if message.timestamp_ms is None else str(message.timestamp_ms)
-    return _encode(
-        {
-            "source-topic": message.topic,
-            "source-partition": str(message.partition),
-            "source-offset": str(message.offset),
-            "source-timestamp": timestamp,
-        }
-    )
+    place = (message.topic, str(message.partition), str(message.offset), timestamp)
+    return _encode(dict(zip(POSITION_HEADERS, place, strict=True)))
 
 
 def _encode(texts: dict[str, str]) -> Headers:

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 
 ENRICHED_SUFFIX = ".enriched"
 DEAD_LETTER_SUFFIX = ".dead-letter"
+LITE_SUFFIX = ".lite"
+REDRIVE_SUFFIX = ".redrive"
 OUTPUT_SUFFIXES = (ENRICHED_SUFFIX, DEAD_LETTER_SUFFIX)
-"""Endings of the topics the broker writes, which it never reads as a source."""
+"""Endings of the topics the broker always writes."""
+
+OWN_SUFFIXES = (*OUTPUT_SUFFIXES, LITE_SUFFIX, REDRIVE_SUFFIX)
+"""Endings of topics of our own, which are never taken for a survey's."""
 
 TOPIC_NAME = r"[A-Za-z0-9._-]{1,230}"
 """Names Kafka allows, up to 249 characters, less what our suffixes take."""
@@ -22,14 +27,19 @@ class Topics:
     pattern : str or None
         Python regular expression that a whole name must match; it never takes our own outputs, nor Kafka's
         own topics, which grow by what is read and begin with two underscores.
+    optional : tuple of str
+        Topics that are read too, where they are there.
     """
 
     names: tuple[str, ...]
     pattern: str | None = None
+    optional: tuple[str, ...] = ()
 
     def holds(self, topic: str) -> bool:
         """Whether a topic of this name is meant."""
+        if topic in self.optional:
+            return True
         if self.pattern is None:
             return topic in self.names
-        ours_or_kafkas = topic.endswith(OUTPUT_SUFFIXES) or topic.startswith("__")
+        ours_or_kafkas = topic.endswith(OWN_SUFFIXES) or topic.startswith("__")
         return not ours_or_kafkas and bool(re.fullmatch(self.pattern, topic))

@@ -25,6 +25,7 @@ from schemas.catalogue import (
     load,
     sample,
 )
+from schemas.derivation import enriched, form_name, input_id, output_id
 
 __all__ = [
     "DEAD_LETTER",
@@ -34,11 +35,15 @@ __all__ = [
     "by_fingerprint",
     "by_id",
     "canonical_form",
+    "enriched",
     "enriched_name",
     "entries",
     "entry",
     "fingerprint",
+    "form_name",
     "input_form",
+    "input_id",
     "load",
+    "output_id",
     "sample",
 ]

@@ -8,6 +8,10 @@ import functools
 import json
 from typing import Any
 
+LONGEST_NAME = 512
+"""Characters of a full name; the surveys' have 40. A namespace is written before each name below it, so that a long
+one makes of a schema of 100 kB a form of gigabytes."""
+
 EMPTY = 0xC15D213AA4D7A795
 """Fingerprint of nothing: the 64-bit polynomial of the specification."""
 
@@ -113,4 +117,7 @@ def _listed(schema: dict[str, Any], name: str) -> list[Any]:
 def _full_name(name: Any, namespace: str) -> str:
     if not isinstance(name, str):
         raise ValueError(f"not the name of an Avro type: {name!r:.80}")  # noqa: TRY004 - one error for a bad schema
-    return name if "." in name or not namespace else f"{namespace}.{name}"
+    full = name if "." in name or not namespace else f"{namespace}.{name}"
+    if len(full) > LONGEST_NAME:
+        raise ValueError(f"the name of an Avro type has more than {LONGEST_NAME} characters: {full!r:.80}")
+    return full

@@ -20,7 +20,8 @@ DEAD_LETTER = "dead_letter.v1"
 OUTPUT_ID_BLOCK = 1_900_000_000
 """First id of the block that is reserved for Nightjar's own schemas where there is no registry: registries
 count up from 1, and Rubin's ids are MAJOR*100 + MINOR. Enriched alerts take 10,000 * version + n above it,
-with n the writer's id for Rubin and 5,000 + MAJOR*100 + MINOR for ZTF; dead letters take 9,000 + version."""
+with n the writer's id for Rubin, 5,000 + MAJOR*100 + MINOR for ZTF and 9,999 for forms without a number
+(`schemas.derivation`); dead letters take 9,000 + version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ def by_fingerprint(fingerprint: str) -> dict[str, Any]:
     return load(_find("fingerprint", fingerprint).name)
 
 
+def by_known_fingerprint(fingerprint: str) -> str | None:
+    """Name of the schema of a fingerprint; None where the bundle has none."""
+    found = _by("fingerprint").get(fingerprint)
+    return None if found is None else found.name
+
+
 def input_form(name: str) -> dict[str, Any]:
     """Complete schema of a form that is read, such as ``lsst.v11_1``.
 
@@ -119,7 +126,12 @@ def load(name: str) -> dict[str, Any]:
     if kind != "enriched_alert":
         return input_form(name)
     version, _, form = rest.partition(".")
-    return enriched_alert(_schema(f"enriched_alert/{version}/enrichment.avsc"), form)
+    return enriched_alert(enrichment(int(version.removeprefix("v"))), form)
+
+
+def enrichment(version: int = ENRICHED_VERSION) -> dict[str, Any]:
+    """Complete schema of the part that Nightjar attaches."""
+    return _schema(f"enriched_alert/v{version}/enrichment.avsc")
 
 
 def sample(name: str) -> bytes:
@@ -147,10 +159,19 @@ def sample_path(name: str) -> str:
     return f"{kind}/{version}/{form}.sample.gz"
 
 
-def enriched_alert(enrichment: dict[str, Any], form: str) -> dict[str, Any]:
+def enriched_alert(
+    enrichment: dict[str, Any], form: str, record: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Put the schema of an enriched alert together: the enrichment, then the original record.
 
     Because the original record is the last field, its datum bytes are the last of ours, untouched.
+
+    Parameters
+    ----------
+    enrichment : dict
+    form : str
+    record : dict, optional
+        The survey's schema, of a form that the bundle lacks.
     """
     return {
         "type": "record",
@@ -160,7 +181,7 @@ def enriched_alert(enrichment: dict[str, Any], form: str) -> dict[str, Any]:
             {"name": "enrichment", "type": enrichment, "doc": "What Nightjar attached."},
             {
                 "name": "alert",
-                "type": input_form(form),
+                "type": input_form(form) if record is None else record,
                 "doc": "The survey's record: its datum bytes, untouched.",
             },
         ],

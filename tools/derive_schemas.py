@@ -23,33 +23,9 @@ from fastavro.schema import load_schema
 
 import schemas
 from schemas.catalogue import OUTPUT_ID_BLOCK, enriched_alert
+from schemas.derivation import facts, output_id, wire_number
 
 BUNDLE = Path(schemas.__file__).parent
-KEPT = ("name", "type", "namespace", "items", "values", "symbols", "size", "logicalType", "fields", "default")
-ZTF_ID_OFFSET = 5_000
-
-
-def facts(schema: Any) -> Any:
-    """Leave out of a schema what does not decide its bytes or its defaults."""
-    if isinstance(schema, list):
-        return [facts(branch) for branch in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {name: schema[name] for name in KEPT if name in schema}
-    for name in ("type", "items", "values"):
-        if name in kept:
-            kept[name] = facts(kept[name])
-    if "fields" in kept:
-        kept["fields"] = [facts(field) for field in kept["fields"]]
-    if "default" in kept and not default_is_legal(kept["type"], kept["default"]):
-        del kept["default"]
-    return kept
-
-
-def default_is_legal(kind: Any, default: Any) -> bool:
-    """Tell whether a default is of its union's first branch: strict parsers refuse others; ZTF has some."""
-    first = kind[0] if isinstance(kind, list) else kind
-    return (first == "null") == (default is None)
 
 
 def lines(schema: dict[str, Any]) -> str:
@@ -81,13 +57,6 @@ def write_schema(form: str, schema: dict[str, Any]) -> None:
     path.write_text(lines(schema), encoding="utf-8")
 
 
-def wire_number(form: str) -> int:
-    """MAJOR*100 + MINOR, 5,000 higher for ZTF, whose packets carry no id of their own."""
-    survey, _, version = form.partition(".v")
-    major, _, minor = version.partition("_")
-    return int(major) * 100 + int(minor) + (ZTF_ID_OFFSET if survey == "ztf" else 0)
-
-
 def index() -> list[dict[str, Any]]:
     """Rows of ``index.json``."""
     dead_letter = json.loads((BUNDLE / "dead_letter/v1/dead_letter.avsc").read_text(encoding="utf-8"))
@@ -98,9 +67,10 @@ def index() -> list[dict[str, Any]]:
     for version in range(1, schemas.ENRICHED_VERSION + 1):
         path = BUNDLE / f"enriched_alert/v{version}/enrichment.avsc"
         enrichment = json.loads(path.read_text(encoding="utf-8"))
-        for form in schemas.INPUT_FORMS:
-            schema_id = OUTPUT_ID_BLOCK + 10_000 * version + wire_number(form)
-            rows.append((schemas.enriched_name(form, version), schema_id, enriched_alert(enrichment, form)))
+        rows.extend(
+            (schemas.enriched_name(form, version), output_id(form, version), enriched_alert(enrichment, form))
+            for form in schemas.INPUT_FORMS
+        )
     rows.append((schemas.DEAD_LETTER, OUTPUT_ID_BLOCK + 9_001, dead_letter))
     return [
         {"name": name, "schema_id": schema_id, "fingerprint": schemas.fingerprint(schema)}

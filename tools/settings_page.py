@@ -36,7 +36,8 @@ MORE = {
     "extra": "{} In the environment as JSON.",
     "username": "Name of the user.",
     "password": "Give it by the environment; or else",
-    "password_file": "A file that holds nothing but the password.",
+    "password_file": "A file that holds nothing but the password; read again when it changes.",
+    "key_password_file": "A file that holds nothing but the passphrase.",
     "log_level": "Least severity of the lines on standard error.",
 }
 """What the settings' own docstrings leave to this page; ``{}`` is where their text goes."""
@@ -74,11 +75,14 @@ def choices(sections: tuple[Model, ...], path: str) -> Iterator[Row]:
     kinds = {get_args(one.model_fields["protocol"].annotation)[0]: one for one in sections}
     told = "; ".join(f"`{kind}`: {summary(one)}" for kind, one in kinds.items())
     yield f"{path}.protocol", ", ".join(f"`{kind}`" for kind in kinds), f"`{next(iter(kinds))}`", told
+    told_alike: dict[Row, list[str]] = {}
     for kind, one in kinds.items():
         for name, field in one.model_fields.items():
             if name != "protocol":
-                meaning = f"With `{kind}`. {meanings(one)[name]}".strip()
-                yield f"{path}.{name}", values(field), default(field), meaning
+                row = f"{path}.{name}", values(field), default(field), meanings(one)[name]
+                told_alike.setdefault(row, []).append(f"`{kind}`")
+    for (setting, wanted, otherwise, meaning), of in told_alike.items():
+        yield setting, wanted, otherwise, f"With {', '.join(of)}. {meaning}".strip()
 
 
 def branches(annotation: Any) -> tuple[Any, ...]:
@@ -128,8 +132,9 @@ def summary(model: Model) -> str:
 
 
 def meanings(model: Model) -> dict[str, str]:
-    """Take the text under each name in the section Attributes of a class's docstring."""
-    text = inspect.getdoc(model).partition("Attributes\n----------\n")[2]
+    """Take the text under each name in the section Attributes of a class's docstring, and of its parents'."""
+    sections = [one for one in reversed(model.__mro__) if is_section(one)]
+    text = "\n".join((inspect.getdoc(one) or "").partition("Attributes\n----------\n")[2] for one in sections)
     told = dict.fromkeys(model.model_fields, "")
     for names, body in re.findall(r"^(\w+(?:, \w+)*) : .*\n?((?:^ +.*\n?|^\n(?= ))*)", text, re.MULTILINE):
         for name in names.split(", "):

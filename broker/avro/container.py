@@ -27,8 +27,8 @@ MOST_INFLATED = 16 * 1024 * 1024
 MOST_HEADERS = 32
 """Headers that are kept; ZTF's surveys have used four in its life."""
 
-LONGEST_HEADER = 1024 * 1024
-"""Bytes; ZTF's are 25 kB. A longer one costs seconds to parse and would fill memory where it is kept."""
+LONGEST_HEADER = 256 * 1024
+"""Bytes; ZTF's are 25 kB. A longer one costs a second to parse and would fill memory where it is kept."""
 
 MOST_METADATA = 64
 """Entries of a header; ZTF's have two."""

@@ -7,14 +7,12 @@ from typing import Any, Literal
 from broker.alert import ROLES, Survey
 from broker.avro.container import ContainerReader
 from broker.avro.frame import FRAME_SIZE, Wrapping, recognise, unwrap_frame
+from broker.avro.recognition import STAMPS, Need
 from broker.avro.store import Form, SchemaStore, survey_of
 from broker.avro.tail import stamps_at_the_end
 from broker.avro.walker import Walker, compile_walker
 
 Validate = Literal["full", "off"]
-
-STAMPS: Mapping[Survey, str] = {Survey.LSST: "cutout{}", Survey.ZTF: "cutout{}.stampData"}
-"""Paths of the stamps; the gap takes a role, capitalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,9 @@ class Deserializer:
 
     Parameters
     ----------
-    wanted : mapping of Survey to sequence of str
-        Dotted paths of the fields to read; those a schema does not have are left out.
+    wanted : mapping of Survey to mapping of str to Need
+        Dotted paths of the fields to read; those a schema does not have are left out. A schema that the
+        bundle lacks must meet the needs.
     validate : {'full', 'off'}
         ``full`` walks every datum to its end, so that what passes decodes whole. ``off`` reads Rubin packets
         no farther than the last wanted field and finds the stamps from the end.
@@ -60,14 +59,14 @@ class Deserializer:
 
     def __init__(
         self,
-        wanted: Mapping[Survey, Sequence[str]],
+        wanted: Mapping[Survey, Mapping[str, Need]],
         *,
         validate: Validate = "full",
         store: SchemaStore | None = None,
     ) -> None:
         self._wanted = wanted
         self._validate = validate
-        self._store = store or SchemaStore()
+        self._store = store or SchemaStore(wanted)
         self._containers = ContainerReader()
         self._readers: dict[str, _FormReader] = {}
 
@@ -89,13 +88,13 @@ class Deserializer:
             return self._reader(self._store.by_id(schema_id)).read(value, FRAME_SIZE, schema_id, framed)
         assert value is not None
         header, datum = self._containers.record(value)
-        return self._reader(self._store.by_fingerprint(header.fingerprint)).walk(datum, None)
+        return self._reader(self._store.by_fingerprint(header.fingerprint, header.schema)).walk(datum, None)
 
     def _reader(self, form: str) -> "_FormReader":
         reader = self._readers.get(form)
         if reader is None:
             survey = survey_of(form)
-            reader = _FormReader(self._store.form(form), survey, self._wanted[survey], self._validate)
+            reader = _FormReader(self._store.form(form), survey, tuple(self._wanted[survey]), self._validate)
             self._readers[form] = reader
         return reader
 

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import fastavro
 
@@ -16,6 +17,13 @@ Clock = Callable[[], int]
 """Nanoseconds since the Unix epoch."""
 
 
+class OutputIds(Protocol):
+    """Who gives ids to what goes out."""
+
+    def __call__(self, topic: str, name: str, schema: Callable[[], dict[str, Any]]) -> int:
+        """Give the id, on a topic, of the schema that is known by a name."""
+
+
 class EnrichedSerializer:
     """Puts an enrichment in front of the record it is about.
 
@@ -25,19 +33,24 @@ class EnrichedSerializer:
         That of the deserializer the alerts come from.
     clock : callable
         The present time for ``enriched_at``, in nanoseconds since the Unix epoch.
+    ids : OutputIds, optional
+        A registry's; by default the reserved ones.
     """
 
-    def __init__(self, store: SchemaStore, clock: Clock = time.time_ns) -> None:
+    def __init__(self, store: SchemaStore, clock: Clock = time.time_ns, ids: OutputIds | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._ids = ids
 
-    def __call__(self, alert: Alert, enrichment: Enrichment) -> bytes:
+    def __call__(self, alert: Alert, enrichment: Enrichment, topic: str = "") -> bytes:
         """Serialize an enriched alert.
 
         Parameters
         ----------
         alert : Alert
         enrichment : Enrichment
+        topic : str
+            It goes to: a registry's ids are for topics.
 
         Returns
         -------
@@ -50,7 +63,11 @@ class EnrichedSerializer:
             If `alert.form` is none of the store's.
         """
         attached = encode_enrichment(alert, enrichment, self._clock() // 1000)
-        return b"".join((frame(self._store.form(alert.form).output_id), attached, alert.datum))
+        form = self._store.form(alert.form)
+        schema_id = form.output_id
+        if self._ids is not None:
+            schema_id = self._ids(topic, form.name, lambda: form.output)
+        return b"".join((frame(schema_id), attached, alert.datum))
 
     def fingerprint(self, form: str) -> str:
         """Give the fingerprint of the schema that goes out for a form: header ``schema-fingerprint``."""
@@ -66,6 +83,8 @@ class DeadLetterSerializer:
         Version of the broker.
     clock : callable
         The present time for ``rejected_at``, in nanoseconds since the Unix epoch.
+    ids : OutputIds, optional
+        A registry's; by default the reserved one.
 
     Attributes
     ----------
@@ -73,8 +92,9 @@ class DeadLetterSerializer:
         Of the schema: header ``schema-fingerprint``.
     """
 
-    def __init__(self, version: str, clock: Clock = time.time_ns) -> None:
+    def __init__(self, version: str, clock: Clock = time.time_ns, ids: OutputIds | None = None) -> None:
         self._version = version
+        self._ids = ids
         self._clock = clock
         self._schema = fastavro.parse_schema(schemas.load(schemas.DEAD_LETTER))
         entry = schemas.entry(schemas.DEAD_LETTER)
@@ -82,12 +102,14 @@ class DeadLetterSerializer:
         self._frame = frame(entry.schema_id)
         self.fingerprint = entry.fingerprint
 
-    def __call__(self, rejected: Rejected) -> bytes:
+    def __call__(self, rejected: Rejected, topic: str = "") -> bytes:
         """Serialize a dead letter.
 
         Parameters
         ----------
         rejected : Rejected
+        topic : str
+            It goes to: a registry's ids are for topics.
 
         Returns
         -------
@@ -96,7 +118,7 @@ class DeadLetterSerializer:
         """
         message = rejected.message
         out = io.BytesIO()
-        out.write(self._frame)
+        out.write(self._frame if self._ids is None else frame(self.register(topic, self._ids)))
         record = {
             "value": message.value,
             "key": message.key,
@@ -112,6 +134,11 @@ class DeadLetterSerializer:
         }
         fastavro.schemaless_writer(out, self._schema, record)
         return out.getvalue()
+
+    @staticmethod
+    def register(topic: str, ids: OutputIds) -> int:
+        """Get an id; done at start, dead letters can be written while the registry is down."""
+        return ids(topic, schemas.DEAD_LETTER, lambda: schemas.load(schemas.DEAD_LETTER))
 
 
 def _text(text: str) -> str:

@@ -14,6 +14,10 @@ from broker.avro.pattern import Pattern, is_regular
 from broker.avro.types import Array, Primitive, Record, Type, Union, least_size, resolve
 from broker.errors import DatumError
 
+MOST_UNUSUAL = 2000
+"""Items of a history that no pattern matches: twice the longest history known. Surveys write none (a pattern fails
+only for indices of two bytes, or texts that are long or not ASCII), and each takes some 100 us."""
+
 
 class _Step(Protocol):
     def __call__(self, data: memoryview, at: int, leaves: Leaves) -> int:
@@ -211,16 +215,21 @@ class _History:
             index, at = read_index(len(self._branches), data, at, self._name)
             if not isinstance(self._branches[index], Array):
                 return at
+        unusual = iter(range(MOST_UNUSUAL))
         for block in blocks(data, at, self._name, self._least):
-            block.ended(self._block(data, block.at, block.count, leaves))
+            block.ended(self._block(data, block.at, block.count, leaves, unusual))
         return block.after
 
-    def _block(self, data: memoryview, at: int, count: int, leaves: Leaves) -> int:
+    def _block(self, data: memoryview, at: int, count: int, leaves: Leaves, unusual: Iterator[int]) -> int:
         match_at, is_legal = self._pattern.match, self._pattern.is_legal
         kept = [(i, leaf.decode, leaves[leaf.path].append) for i, leaf in self._pattern.kept]
         for _ in range(count):
             match = match_at(data, at)
             if match is None or not is_legal(groups := match.groups()):
+                if next(unusual, None) is None:
+                    raise DatumError(
+                        f"{self._name} at byte {at}: more than {MOST_UNUSUAL} items are encoded as no survey does"
+                    )
                 at = self._item(data, at, leaves)
                 continue
             at = match.end()

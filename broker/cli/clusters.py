@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from broker.settings import Extra, Plaintext, Scram, Settings, SinkSettings, SourceSettings, checked, load
+from broker.kafka.connection import of_connection
+from broker.settings import Extra, Security, Settings, SinkSettings, SourceSettings, checked, load
 
-Connection: TypeAlias = tuple[str, Plaintext | Scram]
+Connection: TypeAlias = tuple[str, Security]
 
 NO_GROUP = "nightjar-subscribe"
 """Kafka asks for a group's name even of readers without one; nothing is ever stored under it."""
-
-OF_CONNECTIONS = ("security.", "ssl.", "sasl.", "enable.ssl.", "socket.")
-"""How librdkafka's properties begin that a consumer and a producer share: how a cluster is reached."""
 
 
 def settings_of(config: Path | None) -> Settings:
@@ -40,7 +38,7 @@ def of_results(settings: Settings, servers: str | None, group_id: str | None) ->
     """
     there, security = settings.sink_connection
     same = settings.sink.bootstrap_servers is None
-    extra = settings.kafka.extra if same else _of_connection(settings.sink.extra)
+    extra = settings.kafka.extra if same else of_connection(settings.sink.extra)
     return checked(
         SourceSettings,
         {
@@ -52,17 +50,34 @@ def of_results(settings: Settings, servers: str | None, group_id: str | None) ->
     )
 
 
+def of_redrive(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
+    """Where dead letters are published again: where they stand, the cluster of ``sink``, else that of ``kafka``."""
+    there, security = settings.sink_connection
+    return (servers or there, security), settings.sink
+
+
+def of_topics(settings: Settings, servers: str | None) -> tuple[Connection, Extra]:
+    """Where the topics of results are made, and librdkafka's properties by which it is reached."""
+    there, security = settings.sink_connection
+    same = settings.sink.bootstrap_servers is None
+    extra = settings.kafka.extra | settings.sink.extra if same else settings.sink.extra
+    return (servers or there, security), of_connection(extra)
+
+
+def of_source_topics(settings: Settings, servers: str | None) -> tuple[Connection, Extra]:
+    """Where the topics of alerts are; `servers` go before the settings, unless results have a cluster of their own."""
+    own = settings.sink.bootstrap_servers is not None
+    there = settings.kafka.bootstrap_servers if own or servers is None else servers
+    return (there, settings.kafka.security), of_connection(settings.kafka.extra)
+
+
 def of_alerts(settings: Settings, servers: str | None) -> tuple[Connection, SinkSettings]:
     """Where alerts are published: the cluster of the section ``kafka``, which the consumer reads.
 
     The producer's settings are those of ``sink``, unless that is another cluster.
     """
     connection = servers or settings.kafka.bootstrap_servers, settings.kafka.security
-    extra = _of_connection(settings.kafka.extra)
+    extra = of_connection(settings.kafka.extra)
     if settings.sink.bootstrap_servers is not None:
         return connection, SinkSettings(extra=extra)
     return connection, settings.sink.model_copy(update={"extra": settings.sink.extra | extra})
-
-
-def _of_connection(extra: Extra) -> Extra:
-    return {name: value for name, value in extra.items() if name.startswith(OF_CONNECTIONS)}

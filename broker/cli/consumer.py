@@ -3,7 +3,6 @@
 import logging
 import threading
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +11,19 @@ import typer
 from broker.alert import ModelIdentity
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
+from broker.cli.check import check as try_all
+from broker.cli.delivering import delivery_of
 from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
-from broker.consumer import AtLeastOnce, Consumer, Summary
+from broker.cli.registries import input_registry
+from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
-from broker.kafka import KafkaSink, KafkaSource
+from broker.kafka import KafkaSource, rights
 from broker.metrics import Metrics
+from broker.overload import Shedding
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
-from broker.records import RecordBuilder
-from broker.settings import Settings, load
+from broker.settings import Overload, Settings, load
 from broker.survey import WANTED
-from broker.topics import OUTPUT_SUFFIXES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 logger = logging.getLogger("broker.cli")
@@ -68,9 +69,26 @@ def consume(
         bool,
         typer.Option("--exit-at-end", help="End when every partition has reached the end it had at start."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Try clusters, certificates, rights, topics and model without reading; print a table.",
+        ),
+    ] = False,
     validate: Annotated[
         str | None, typer.Option(help="full (default): walk each datum to its end before it goes on; or off.")
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(
+            help="at-least-once (default): a crash may repeat alerts; or exactly-once: outputs and offsets in one "
+            "transaction, on one cluster."
+        ),
+    ] = None,
+    lite: Annotated[
+        bool, typer.Option("--lite", help="Write PREFIX.lite too: the same records without the stamps.")
+    ] = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +115,7 @@ def consume(
       broker-consumer --topic alerts --start 2026-03-01T04:00:00Z --exit-at-end
       broker-consumer --topic-pattern 'ztf_.*_programid1' --output-prefix ztf --group-id night
       broker-consumer --config rubin.yaml --sink-bootstrap-servers localhost:9092
+      broker-consumer --config rubin.yaml --check
     """
     with exit_codes("broker-consumer"):
         said: dict[str, Any] = {
@@ -105,15 +124,18 @@ def consume(
             "output_prefix": output_prefix,
             "kafka": {"bootstrap_servers": bootstrap_servers, "group_id": group_id},
             "sink": {"bootstrap_servers": sink_bootstrap_servers},
-            "consumer": {"start": start, "exit_at_end": exit_at_end or None},
+            "consumer": {"start": start, "exit_at_end": exit_at_end or None, "delivery": delivery},
             "probes": {"host": metrics_host, "port": metrics_port},
             "model": model,
             "heads": head,
+            "lite": lite or None,
             "validation": validate,
             "log_level": log_level,
         }
         settings = load(said, config)
         log_to_stderr(settings.log_level)
+        if check:
+            raise typer.Exit(try_all(settings, stop_on_signals()))
         typer.echo(run(settings, stop_on_signals()))
 
 
@@ -124,7 +146,8 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
     ------
     ConfigurationError, KafkaError
     """
-    metrics, health = Metrics(), Health(settings.probes.turn_seconds)
+    metrics = Metrics()
+    health = Health(settings.probes.turn_seconds, settings.probes.unready_seconds)
     with ExitStack() as stack:
         if settings.probes.port is not None:
             probes = Probes(settings.probes.host, settings.probes.port, health, metrics.render)
@@ -133,23 +156,17 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         model = _load_model(settings, metrics)
         heads = [_load_head(path, model) for path in settings.heads]
         health.model_warm = True
+        rights.require(settings, stop)
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
-        sink = KafkaSink(
-            *settings.sink_connection,
-            settings.sink,
-            connect_seconds=settings.consumer.connect_seconds,
-            stop=stop,
-        )
-        stack.callback(sink.close)
-        outputs = [settings.prefix + suffix for suffix in OUTPUT_SUFFIXES]
-        sink.require(outputs, settings.consumer.topic_seconds)
-        store = SchemaStore()
+        store = SchemaStore(WANTED, input_registry(settings.registry, metrics.lookup))
+        pipeline = Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads)
+        pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
         return Consumer(
             source=source,
-            delivery=AtLeastOnce(source, sink, metrics),
-            pipeline=Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads),
-            record=RecordBuilder(lambda _topic: settings.prefix, version("nightjar"), store),
+            delivery=delivery,
+            pipeline=_under_load(pipeline, settings.consumer.overload),
+            pack=pack,
             metrics=metrics,
             health=health,
             stop=stop,
@@ -157,6 +174,13 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
             linger_seconds=settings.consumer.linger_seconds,
             exit_at_end=settings.consumer.exit_at_end,
         ).run()
+
+
+def _under_load(pipeline: Pipeline, overload: Overload) -> Pipeline | Shedding:
+    if overload.policy == "keep-order":
+        return pipeline
+    share = overload.share if overload.policy == "sample" else 0.0
+    return Shedding(pipeline, overload.late_seconds, share)
 
 
 def _load_model(settings: Settings, metrics: Metrics) -> Model:

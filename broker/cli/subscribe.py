@@ -13,11 +13,12 @@ from rich.console import Console
 
 import schemas
 from broker.alert import Message, Survey
-from broker.avro.decode import decode
+from broker.avro.decode import Decoder, decode
 from broker.avro.frame import CONTAINER_MAGIC, FRAME_MAGIC, FRAME_SIZE
 from broker.cli.clusters import of_results, settings_of
 from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.printers import LinePrinter, TablePrinter
+from broker.cli.registries import decoder
 from broker.errors import AlertError, SettingsError
 from broker.kafka import KafkaReader, KafkaSource
 from broker.settings import ConsumerSettings, Topics, checked
@@ -84,6 +85,7 @@ class Subscription:
     limit : int or None
         Records to print.
     exit_at_end : bool
+    decode : Decoder
     printed, unreadable : int
     raw : int
         Of the unreadable, alerts as a survey sends them.
@@ -96,6 +98,7 @@ class Subscription:
     show: TablePrinter | LinePrinter
     limit: int | None = None
     exit_at_end: bool = False
+    decode: Decoder = decode
     printed: int = 0
     unreadable: int = 0
     raw: int = 0
@@ -148,7 +151,7 @@ class Subscription:
             self._know_class(value, headers)
             return None
         try:
-            record = decode(value, headers.get("schema-fingerprint"))
+            record = self.decode(value, headers.get("schema-fingerprint"))
         except AlertError as error:
             self._foreign(message, error.detail)
             return None
@@ -170,7 +173,7 @@ class Subscription:
             return
         self._class_is_known = True
         try:
-            record = decode(value, headers.get("schema-fingerprint"))
+            record = self.decode(value, headers.get("schema-fingerprint"))
         except AlertError:
             return
         classes = record.get("enrichment", {}).get("morphology_classes") or ()
@@ -281,7 +284,7 @@ def subscribe(
         }
         least = {name: value for name, value in asked.items() if value is not None}
         wanted = Filter(survey, morphology, least)
-        subscription = Subscription(source, wanted, show, limit, exit_at_end)
+        subscription = Subscription(source, wanted, show, limit, exit_at_end, decoder(settings.registry))
         try:
             subscription.run(stop)
         finally:

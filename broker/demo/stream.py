@@ -14,7 +14,8 @@ from functools import partial
 from itertools import count
 
 from broker.alert import Message, Record
-from broker.consumer import Sink, Source
+from broker.consumer import Source
+from broker.delivery import Sink
 from broker.demo.alerts import SimulatedAlert
 from broker.demo.processes import Program
 from broker.errors import NightjarError
@@ -152,8 +153,7 @@ class Stream:
         now = str(int(time.time() * 1000)).encode()
         # As Rubin sends them: without a key, with the producer's clock in a header.
         headers = (("producer_timestamp", now),)
-        # A tombstone has no value, which `Record` says of none that the broker itself publishes.
-        self.sink.write([Record(self.topic, a.value, headers=headers) for a in alerts])  # type: ignore[arg-type]
+        self.sink.write([Record(self.topic, a.value, headers=headers) for a in alerts])
         self._largest = max([self._largest, *(len(alert.value or b"") for alert in alerts)])
         self.tally.published += alerts
         self._moved_at = time.monotonic()

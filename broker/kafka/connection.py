@@ -1,5 +1,8 @@
 """What both ends share: how to reach a cluster, and what librdkafka says on the way."""
 
+# ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
+
+import json
 import logging
 import threading
 import time
@@ -8,11 +11,14 @@ from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka import KafkaError as Fault
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
+from broker.kafka import certificates
 from broker.kafka.faults import remedy_of
-from broker.settings import Plaintext, Scram
+from broker.kafka.passwords import PasswordFile, TakesPassword
+from broker.settings import Extra, Sasl, Security
 
 MAX_MESSAGE_BYTES = 10_485_760
 """Largest message in and out; real Rubin packets with long histories exceed 0.5 MB, ten times Kafka's default
@@ -24,12 +30,17 @@ REMINDER_SECONDS = 10.0
 METADATA_SECONDS = 2.0
 """One look at a cluster's metadata; short, so that a stop signal is heard between two of them."""
 
+STATISTICS_SECONDS = 5.0
+"""Time between two looks at which brokers are connected."""
+OF_CONNECTIONS = ("security.", "ssl.", "sasl.", "enable.ssl.", "socket.")
+"""How librdkafka's properties begin that all its clients share: how a cluster is reached."""
+
 logger = logging.getLogger("broker.kafka")
 
-Client = TypeVar("Client", Consumer, Producer)
+Client = TypeVar("Client", Consumer, Producer, AdminClient)
 
 
-def connection(bootstrap_servers: str, security: Plaintext | Scram) -> dict[str, Any]:
+def connection(bootstrap_servers: str, security: Security) -> dict[str, Any]:
     """Properties by which a cluster is reached.
 
     Raises
@@ -43,6 +54,11 @@ def connection(bootstrap_servers: str, security: Plaintext | Scram) -> dict[str,
         "socket.keepalive.enable": True,
     }
     return properties | security.properties()
+
+
+def of_connection(extra: Extra) -> Extra:
+    """Take from the properties of one kind of client those that any kind may be given."""
+    return {name: value for name, value in extra.items() if name.startswith(OF_CONNECTIONS)}
 
 
 class Listener:
@@ -64,17 +80,43 @@ class Listener:
         self.last: str | None = None
         self._role = role
         self._told = -REMINDER_SECONDS
+        self._silent_since: float | None = None
+        self._properties: dict[str, Any] = {}
+        self._password: PasswordFile | None = None
+
+    def attach(self, kafka: TakesPassword, properties: dict[str, Any], security: Security | None) -> None:
+        """Learn whose reports these are: certificates are looked at, and a password's file is read again."""
+        self._properties = properties
+        if isinstance(security, Sasl) and security.password_file is not None:
+            self._password = PasswordFile(kafka, security, security.password_file)
 
     def __call__(self, fault: Fault) -> None:
         """Take one report, as librdkafka's ``error_cb``."""
         self.last = fault.str()
         remedy = remedy_of(fault)
         if remedy is not None:
-            self.refusal = f"{self._role}: {fault.str()}: {remedy}"
+            self.refusal = self.refusal or f"{self._role}: {self._cause(fault) or f'{fault.str()}: {remedy}'}"
         now = time.monotonic()
         if now - self._told >= REMINDER_SECONDS:
             self._told = now
             logger.warning("%s: %s (%s); trying again", self._role, fault.str(), fault.name())
+
+    def hear_statistics(self, text: str) -> None:
+        """Take librdkafka's statistics, as its ``stats_cb``: whether any broker is connected."""
+        brokers = json.loads(text)["brokers"].values()
+        if any(broker["state"] == "UP" for broker in brokers):
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long no broker has been connected, to the nearest of `STATISTICS_SECONDS`."""
+        return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
+
+    def _cause(self, fault: Fault) -> str | None:
+        """Look at a certificate that librdkafka refuses without a reason."""
+        return certificates.cause(fault.str(), self._properties) if fault.code() == Fault._SSL else None
 
     def check(self) -> None:
         """End with what waiting will not mend.
@@ -83,12 +125,28 @@ class Listener:
         ------
         ConfigurationError
         """
+        if self._password is not None and self._password.renewed(at_once=self.refusal is not None):
+            self.refusal = None
         if self.refusal is not None:
             raise ConfigurationError(self.refusal)
 
 
-def client(make: Callable[..., Client], properties: dict[str, Any], listener: Listener) -> Client:
-    """Make a consumer or a producer.
+def client(
+    make: Callable[..., Client],
+    properties: dict[str, Any],
+    listener: Listener,
+    security: Security | None = None,
+) -> Client:
+    """Make a consumer, a producer or an administrator.
+
+    Parameters
+    ----------
+    make : callable
+        Its class.
+    properties : dict
+    listener : Listener
+        Hears what is reported; a password's file is read again when its `check` is called.
+    security : Security, optional
 
     Raises
     ------
@@ -96,15 +154,26 @@ def client(make: Callable[..., Client], properties: dict[str, Any], listener: Li
         When librdkafka refuses a property.
     """
     try:
-        return make(properties | {"error_cb": listener}, logger=logger)
+        heard = {
+            "error_cb": listener,
+            "stats_cb": listener.hear_statistics,
+            "statistics.interval.ms": int(STATISTICS_SECONDS * 1000),
+        }
+        made = make(properties | heard, logger=logger)
     except KafkaException as error:
         raise SettingsError(
             f"librdkafka refuses a setting: {error.args[0].str()}: correct or remove it"
         ) from error
+    listener.attach(made, properties, security)
+    return made
 
 
 def await_broker(
-    kafka: Consumer | Producer, listener: Listener, servers: str, seconds: float, stop: threading.Event
+    kafka: Consumer | Producer | AdminClient,
+    listener: Listener,
+    servers: str,
+    seconds: float,
+    stop: threading.Event,
 ) -> ClusterMetadata | None:
     """Look for a broker until one answers.
 
@@ -139,7 +208,7 @@ def await_broker(
     return None
 
 
-def look(kafka: Consumer | Producer) -> ClusterMetadata | None:
+def look(kafka: Consumer | Producer | AdminClient) -> ClusterMetadata | None:
     """Take the cluster's metadata; None when no broker answers."""
     try:
         metadata: ClusterMetadata = kafka.list_topics(timeout=METADATA_SECONDS)

@@ -2,6 +2,8 @@
 
 # ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
+import re
+
 from confluent_kafka import KafkaError as Fault
 
 from broker.errors import ConfigurationError, KafkaError
@@ -13,6 +15,10 @@ REFUSALS = {
     Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
     Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
     Fault.CLUSTER_AUTHORIZATION_FAILED: "ask for the right to write with an idempotent producer",
+    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for WRITE and DESCRIBE on this transactional id, or choose "
+    "another",
+    Fault.FENCED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
+    Fault.UNRELEASED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
 }
 """Faults that waiting does not mend, and what does."""
 
@@ -20,7 +26,6 @@ LOST_TO_OTHERS = {
     Fault.ILLEGAL_GENERATION,
     Fault.UNKNOWN_MEMBER_ID,
     Fault.REBALANCE_IN_PROGRESS,
-    Fault.FENCED_INSTANCE_ID,
     Fault.STALE_MEMBER_EPOCH,
     Fault.FENCED_MEMBER_EPOCH,
     Fault._ASSIGNMENT_LOST,
@@ -41,14 +46,42 @@ OF_THE_MOMENT = {
 """Refusals of a commit that pass by themselves: the next commit carries these offsets too."""
 
 
+MISSING_TOPIC = {Fault.UNKNOWN_TOPIC_OR_PART, Fault._UNKNOWN_TOPIC, Fault._UNKNOWN_PARTITION}
+"""Nowhere to write to: only whoever makes topics can mend it."""
+
+TOO_LARGE = {Fault.MSG_SIZE_TOO_LARGE, Fault.RECORD_LIST_TOO_LARGE}
+"""A record, or the batch it stood in, that its topic does not take."""
+
+TAKEN_OVER = {
+    Fault._FENCED,
+    Fault.PRODUCER_FENCED,
+    Fault.INVALID_PRODUCER_EPOCH,
+    Fault.TRANSACTION_COORDINATOR_FENCED,
+}
+"""A transaction's producer that the coordinator has put out: by a time-out, or for another of the same id."""
+
 PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
 """What librdkafka says, under a code of the moment, where a listener does not speak TLS."""
+
+OUR_CERTIFICATE_REFUSED = re.compile(r"SSL alert number (4[2-68]|116)\b")
+"""What it says, under a code of the moment, where the server refuses the certificate we show, or misses one."""
+
+
+SAME_INSTANCE = "group.instance.id"
+"""What librdkafka says, under the code of all that is fatal, to a static member whose name another took."""
 
 
 def remedy_of(fault: Fault) -> str | None:
     """Say what mends a fault that waiting does not; None where waiting may."""
+    if fault.code() == Fault._FATAL and SAME_INSTANCE in fault.str():
+        return REFUSALS[Fault.FENCED_INSTANCE_ID]
     if PLAIN_LISTENER in fault.str():
         return "correct the port or the security setting"
+    if OUR_CERTIFICATE_REFUSED.search(fault.str()):
+        return (
+            "the server refuses our certificate or misses one, so check the dates and the authority of "
+            "certificate_file, and that protocol is mtls"
+        )
     return REFUSALS.get(fault.code())
 
 

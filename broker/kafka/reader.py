@@ -6,6 +6,7 @@ from datetime import datetime
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition
 
 from broker.alert import Message
+from broker.kafka.offsets import at_time, places_of
 from broker.kafka.source import KafkaSource
 
 
@@ -13,14 +14,16 @@ class KafkaReader(KafkaSource):
     """A source that takes every partition of its topics for itself, from the start it was given."""
 
     def _join(self) -> None:
-        partitions = [TopicPartition(topic, partition) for topic, partition in self._places()]
+        partitions = [
+            TopicPartition(topic, partition) for topic, partition in places_of(self._consumer, self._topics)
+        ]
         self._consumer.assign(self._placed(partitions))
         self._assigned = {(partition.topic, partition.partition) for partition in partitions}
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         start = self._limits.start
         if isinstance(start, datetime):
-            return self._at_time(partitions, start)
+            return at_time(self._consumer, partitions, start)
         for partition in partitions:
             partition.offset = OFFSET_BEGINNING if start == "earliest" else OFFSET_END
         return partitions

@@ -2,9 +2,12 @@
 
 # ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
+import contextlib
+import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError as Fault
@@ -12,7 +15,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from broker.alert import Record
-from broker.errors import ConfigurationError, KafkaError, SettingsError
+from broker.errors import ConfigurationError, KafkaError, SettingsError, TooLarge, Unavailable
 from broker.kafka.connection import (
     MAX_MESSAGE_BYTES,
     METADATA_SECONDS,
@@ -21,14 +24,43 @@ from broker.kafka.connection import (
     client,
     connection,
 )
-from broker.kafka.faults import REFUSALS, as_ours
-from broker.settings import Plaintext, Scram, SinkSettings
+from broker.kafka.faults import MISSING_TOPIC, REFUSALS, TOO_LARGE, as_ours
+from broker.kafka.limits import size_limits
+from broker.settings import Security, SinkSettings
 
 QUEUE_KBYTES = 262_144
 """Size of the producer's queue; one of 32 MB was measured slower than this one."""
 
 SLICE_SECONDS = 0.2
 """Longest wait inside librdkafka, so that signal handlers get their turn."""
+
+BATCH_BYTES = 1_000_000
+"""librdkafka's own default for a batch; a topic that takes less gets smaller ones."""
+
+FOR_EVER = 0
+"""``message.timeout.ms`` of a sink that someone waits with: librdkafka goes on trying, in order."""
+
+
+@dataclass
+class Flight:
+    """Records of one write that are on their way; reports on those of an earlier one that was given up go to it.
+
+    Attributes
+    ----------
+    waiting : int
+        Not yet reported on.
+    failures : dict of int to KafkaError
+        Fault by the number of the record.
+    """
+
+    waiting: int = 0
+    failures: dict[int, Fault] = field(default_factory=dict)
+
+    def landed(self, number: int, fault: Fault | None, _message: KafkaMessage) -> None:
+        """Take a report, as librdkafka's ``on_delivery``."""
+        self.waiting -= 1
+        if fault is not None:
+            self.failures[number] = fault
 
 
 class KafkaSink:
@@ -37,12 +69,15 @@ class KafkaSink:
     Parameters
     ----------
     bootstrap_servers : str
-    security : Plaintext or Scram
+    security : Security
     settings : SinkSettings
     connect_seconds : float
         How long to look for a broker.
     stop : threading.Event
         Breaks off that search.
+    on_wait : callable, optional
+        Told a few times a second what a write waits for. With it a write waits for ever, and what it is told may
+        raise; without it a write ends after `SinkSettings.delivery_seconds`.
 
     Raises
     ------
@@ -52,24 +87,42 @@ class KafkaSink:
         When the cluster refuses us, or librdkafka a setting.
     """
 
+    _all_or_none = False
+
     def __init__(
         self,
         bootstrap_servers: str,
-        security: Plaintext | Scram,
+        security: Security,
         settings: SinkSettings,
         *,
         connect_seconds: float,
         stop: threading.Event,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
         self._listener = Listener("sink")
-        self._failures: list[tuple[str, Fault]] = []
-        self._waiting = 0
+        self._flight = Flight()
         self._stop = stop
-        self._producer = client(Producer, _properties(bootstrap_servers, security, settings), self._listener)
-        await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
+        self._on_wait = on_wait
+        self._security = security
+        self._connection = connection(bootstrap_servers, security)
+        self._settings = _properties(settings, patient=on_wait is not None) | self._connection | self._owned()
+        self._producer = client(Producer, self._settings, self._listener, security)
+        self.cluster_id = ""
+        metadata = await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
+        if metadata is not None:
+            self.cluster_id = str(metadata.cluster_id)
 
-    def require(self, topics: Sequence[str], seconds: float) -> None:
+    def _owned(self) -> dict[str, Any]:
+        """Give what a kind of sink adds to the properties."""
+        return {}
+
+    def require(self, topics: Sequence[str], seconds: float) -> Mapping[str, int]:
         """See that topics are there to write to; a cluster that makes topics by itself makes them now.
+
+        Returns
+        -------
+        mapping of str to int
+            Bytes of the largest record each takes.
 
         Raises
         ------
@@ -89,6 +142,22 @@ class KafkaSink:
                         f"itself ({', '.join(topics)} are needed): create it, or correct --output-prefix"
                     )
                 self._stop.wait(SLICE_SECONDS)
+        limits = size_limits(self._connection, topics)
+        self._keep_batches_below(min(limits.values(), default=MAX_MESSAGE_BYTES))
+        return limits
+
+    def _keep_batches_below(self, limit: int) -> None:
+        """Begin again with batches that the smallest topic takes: it measures batches, not records."""
+        if limit < BATCH_BYTES and "batch.size" not in self._settings:
+            self._settings["batch.size"] = limit
+            self._renew()
+
+    def _renew(self) -> None:
+        """Put a new producer in the place of one that cannot go on."""
+        with contextlib.suppress(KafkaException):  # one that was put out refuses even this
+            self._producer.purge()
+            self._producer.flush(SLICE_SECONDS)
+        self._producer = client(Producer, self._settings, self._listener, self._security)
 
     def _fault_of(self, topic: str) -> Fault | None:
         fault: Fault | None
@@ -103,22 +172,38 @@ class KafkaSink:
 
         Raises
         ------
+        Unavailable
+            When some are not, for a cause that passes.
+        TooLarge
+            When some are too large for their topic, and the others were written.
         KafkaError
             When any of them was not: nothing may be committed then.
         ConfigurationError
             When the cluster refuses us.
         """
-        self._failures = []
-        self._waiting = 0
-        for record in records:
-            self._produce(record)
-        while self._waiting:
-            self._producer.flush(SLICE_SECONDS)
-            self._listener.check()
-        if self._failures:
-            raise self._refusal(len(records))
+        flight = self._flight = Flight()
+        for number, record in enumerate(records):
+            self._produce(number, record)
+        while flight.waiting:
+            self._wait()
+        if flight.failures:
+            raise self._refusal(records)
 
-    def _produce(self, record: Record) -> None:
+    def _wait(self) -> None:
+        try:
+            self._producer.flush(SLICE_SECONDS)
+        except KafkaException as error:
+            raise self._broken(error.args[0], "writing") from error
+        self._listener.check()
+        if self._flight.waiting and self._on_wait is not None:
+            self._on_wait(self._listener.last or "no acknowledgement yet")
+
+    def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
+        """Begin anew where a producer cannot go on; what of its records was acknowledged is not known."""
+        self._renew()
+        return Unavailable(f"{doing}: {fault.str()}")
+
+    def _produce(self, number: int, record: Record) -> None:
         while True:
             try:
                 self._producer.produce(
@@ -126,53 +211,54 @@ class KafkaSink:
                     value=record.value,
                     key=record.key,
                     headers=list(record.headers),
-                    on_delivery=self._delivered,
+                    on_delivery=functools.partial(self._flight.landed, number),
                     timestamp=record.timestamp_ms or 0,  # 0 is now, to librdkafka
                 )
             except BufferError:  # the queue is full: wait for acknowledgements, then offer it again
                 self._producer.poll(SLICE_SECONDS)
                 self._listener.check()
+                if self._on_wait is not None:
+                    self._on_wait("the producer's queue is full")
             except KafkaException as error:
-                self._failures.append((record.topic, error.args[0]))
+                self._flight.failures[number] = error.args[0]
                 return
             else:
-                self._waiting += 1
+                self._flight.waiting += 1
                 return
 
-    def _delivered(self, fault: Fault | None, message: KafkaMessage) -> None:
-        self._waiting -= 1
-        if fault is not None:
-            self._failures.append((str(message.topic()), fault))
-
-    def _refusal(self, total: int) -> KafkaError | ConfigurationError:
-        topic, fault = self._failures[0]
+    def _refusal(self, records: Sequence[Record]) -> KafkaError | ConfigurationError:
+        first, fault = next(iter(sorted(self._flight.failures.items())))
+        topic = records[first].topic
         what = (
-            f"{len(self._failures)} of {total} records were not written, the first to {topic}: {fault.str()}"
+            f"{len(self._flight.failures)} of {len(records)} records were not written, the first to {topic}: "
+            f"{fault.str()}"
         )
-        if fault.code() in REFUSALS:
-            return ConfigurationError(f"{what}: {REFUSALS[fault.code()]}")
-        if fault.code() == Fault.MSG_SIZE_TOO_LARGE:
-            what += f": raise max.message.bytes of the topic (we send up to {MAX_MESSAGE_BYTES})"
-        if fault.code() in {Fault.UNKNOWN_TOPIC_OR_PART, Fault._UNKNOWN_TOPIC}:
-            what += ": create the topic; this cluster does not make topics by itself"
-        return KafkaError(what)
+        codes = {one.code() for one in self._flight.failures.values()}
+        if refused := codes & REFUSALS.keys():
+            return ConfigurationError(f"{what}: {REFUSALS[min(refused)]}")
+        if codes & MISSING_TOPIC:
+            return SettingsError(f"{what}: create the topic; this cluster does not make topics by itself")
+        # In a transaction one that is too large takes the others with it, under codes of their own.
+        if codes <= TOO_LARGE or (self._all_or_none and codes & TOO_LARGE):
+            advice = f"raise max.message.bytes of the topic (we send up to {MAX_MESSAGE_BYTES})"
+            return TooLarge(f"{what}: {advice}", sorted(self._flight.failures))
+        if any(one.fatal() for one in self._flight.failures.values()) or Fault._FATAL in codes:
+            self._renew()
+        return Unavailable(what, sorted(self._flight.failures))
 
     def close(self) -> None:
         """Drop the connection; `write` has left nothing behind."""
         self._producer.flush(SLICE_SECONDS)
 
 
-def _properties(
-    bootstrap_servers: str, security: Plaintext | Scram, settings: SinkSettings
-) -> dict[str, Any]:
+def _properties(settings: SinkSettings, *, patient: bool) -> dict[str, Any]:
     return {
         "queue.buffering.max.kbytes": QUEUE_KBYTES,
         "queue.buffering.max.messages": 100_000,
         # How long a missing topic may still be on its way; the default of 30 s delays the error for nothing.
         "topic.metadata.propagation.max.ms": 5000,
-        "message.timeout.ms": int(settings.delivery_seconds * 1000),
+        "message.timeout.ms": FOR_EVER if patient else int(settings.delivery_seconds * 1000),
         **settings.extra,
-        **connection(bootstrap_servers, security),
         "acks": "all",
         "enable.idempotence": True,
         # The Java clients' choice: a key lands in the same partition whoever writes it.

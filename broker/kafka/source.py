@@ -5,18 +5,11 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    TIMESTAMP_NOT_AVAILABLE,
-    Consumer,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Fault
 from confluent_kafka import Message as KafkaMessage
 
@@ -30,20 +23,17 @@ from broker.kafka.connection import (
     look,
 )
 from broker.kafka.faults import LOST_TO_OTHERS, OF_THE_MOMENT, REFUSALS, as_ours
+from broker.kafka.gather import Gatherer
+from broker.kafka.offsets import at_time, committed, places_of, watermarks
+from broker.kafka.terms import Place, as_message, asking, names, place_of
 from broker.kafka.topics import await_topics
 from broker.settings import ConsumerSettings, SourceSettings, Topics
-
-REQUEST_SECONDS = 10.0
-"""One question to the cluster: committed offsets, offsets of a time, ends."""
 
 SETTLE_SECONDS = 3.0
 """How long an assignment without partitions must last before it counts: a cooperative group first takes
 partitions away from their owner and hands them over in a second round."""
 
 logger = logging.getLogger("broker.kafka")
-
-Place: TypeAlias = tuple[str, int]
-"""Topic and partition."""
 
 
 class KafkaSource:
@@ -72,13 +62,17 @@ class KafkaSource:
         self._limits = limits
         self._wanted = wanted
         self._listener = Listener("source")
-        self._consumer = client(Consumer, self._properties(), self._listener)
+        self._consumer = client(Consumer, self._properties(), self._listener, kafka.security)
         self._assigned: set[Place] | None = None
         self._joined_at = 0.0
         self._next: dict[Place, int] = {}
         self._pending: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
         self._finished: set[Place] = set()
+        self._in_hand: set[Place] = set()
+        self._aside: list[KafkaMessage] = []
+        self._paused = False
+        self._gather = Gatherer(self._consumer.consume, limits.batch_bytes)
         self._topics: list[str] = []
         self._there_at_start: frozenset[str] = frozenset()
         self._discovered_at = time.monotonic()
@@ -92,12 +86,11 @@ class KafkaSource:
             "queued.max.messages.kbytes": 65_536,
             **kafka.extra,
             **connection(kafka.bootstrap_servers, kafka.security),
+            **kafka.membership.properties(),
             "group.id": kafka.group_id,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
-            # From the first day: a running group cannot be moved from eager to cooperative without a stop.
-            "partition.assignment.strategy": "cooperative-sticky",
             "isolation.level": "read_committed",
             "auto.offset.reset": start if isinstance(start, str) else "earliest",
         }
@@ -112,7 +105,10 @@ class KafkaSource:
         self._there_at_start = frozenset(existing)
         self._topics = [topic for topic in existing if self._wanted.holds(topic)]
         if limits.exit_at_end:
-            self._ends = {place: self._watermarks(place)[1] for place in self._places()}
+            self._ends = {
+                place: watermarks(self._consumer, place)[1]
+                for place in places_of(self._consumer, self._topics)
+            }
         if self._topics:
             logger.info("reading %s", ", ".join(self._topics))
             self._join()
@@ -125,9 +121,10 @@ class KafkaSource:
         )
 
     def _discover(self) -> None:
-        """Look for new topics of the pattern, such as ZTF's of the night."""
+        """Look for new topics of the pattern, such as ZTF's of the night, and for those that may be made later."""
         now = time.monotonic()
-        if self._wanted.pattern is None or now - self._discovered_at < self._limits.discovery_seconds:
+        grows = self._wanted.pattern is not None or not set(self._wanted.optional) <= set(self._topics)
+        if not grows or now - self._discovered_at < self._limits.discovery_seconds:
             return
         self._discovered_at = now
         metadata = look(self._consumer)
@@ -137,81 +134,53 @@ class KafkaSource:
             self._topics = found
             self._join()
 
-    def _places(self) -> list[Place]:
-        """Every partition there is, ours and others': they may become ours."""
-        with _asking("listing partitions"):
-            found = [self._consumer.list_topics(topic, timeout=REQUEST_SECONDS) for topic in self._topics]
-        return [
-            (topic, partition)
-            for topic, metadata in zip(self._topics, found, strict=True)
-            for partition in metadata.topics[topic].partitions
-        ]
-
-    def _watermarks(self, place: Place, *, cached: bool = False) -> tuple[int, int]:
-        with _asking(f"asking for the end of {place[0]}[{place[1]}]"):
-            return self._consumer.get_watermark_offsets(
-                TopicPartition(*place), REQUEST_SECONDS, cached=cached
-            )
-
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
-        self._assigned = (self._assigned or set()) | {_place(partition) for partition in partitions}
+        self._assigned = (self._assigned or set()) | {place_of(partition) for partition in partitions}
         if partitions and self._limits.start != "earliest":
             partitions = self._placed(partitions)
         consumer.incremental_assign(partitions)
-        logger.info("assigned %s", _names(partitions))
+        # A partition that was paused when it was lost comes back paused: librdkafka keeps that with its name.
+        settle = consumer.pause if self._paused else consumer.resume
+        settle(partitions)
+        logger.info("assigned %s", names(partitions))
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
-        with _asking("asking for committed offsets"):
-            committed = self._consumer.committed(partitions, timeout=REQUEST_SECONDS)
-        for partition in committed:
-            if partition.error is not None:  # not the same as nothing committed
-                raise as_ours(partition.error, f"asking for the committed offset of {_names([partition])}")
-        stands = [partition for partition in committed if partition.offset >= 0]
-        fresh = [partition for partition in committed if partition.offset < 0]
+        found = committed(self._consumer, partitions)
+        stands = [partition for partition in found if partition.offset >= 0]
+        fresh = [partition for partition in found if partition.offset < 0]
         if isinstance(start := self._limits.start, datetime):
-            return stands + self._at_time(fresh, start)
+            return stands + at_time(self._consumer, fresh, start)
         return stands + [self._at_end_or_new(partition) for partition in fresh]
 
     def _at_end_or_new(self, partition: TopicPartition) -> TopicPartition:
         """Begin at the end of a topic that was there at start, and at the beginning of one made since."""
         if partition.topic not in self._there_at_start:
             return TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING)
-        _, end = self._watermarks(_place(partition))
+        _, end = watermarks(self._consumer, place_of(partition))
         # Committed with the next batch, or on leaving: whoever takes over goes on from here, not from a later end.
-        self._pending[_place(partition)] = end
+        self._pending[place_of(partition)] = end
         return TopicPartition(partition.topic, partition.partition, end)
 
-    def _at_time(self, partitions: list[TopicPartition], start: datetime) -> list[TopicPartition]:
-        milliseconds = int(start.timestamp() * 1000)
-        asked = [
-            TopicPartition(partition.topic, partition.partition, milliseconds) for partition in partitions
-        ]
-        with _asking(f"asking for offsets at {start}"):
-            found = self._consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS) if asked else []
-        later = [partition for partition in found if partition.offset < 0]
-        if later:
-            # Kafka answers so where no message is that young; librdkafka's mock cluster always does.
-            logger.warning("%s: no message from %s on; reading begins at the end", _names(later), start)
-        return found
-
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # The loop holds no batch while this runs: what is pending was written, and only its commit failed.
-        places = {_place(partition) for partition in partitions}
+        # What is pending was written, and only its commit failed; a batch in hand is no longer ours to commit.
+        places = {place_of(partition) for partition in partitions}
         self._commit({place: offset for place, offset in self._pending.items() if place in places})
         self._forget(places)
-        logger.info("revoked %s", _names(partitions))
+        logger.info("revoked %s", names(partitions))
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget({_place(partition) for partition in partitions})
+        self._forget({place_of(partition) for partition in partitions})
         logger.warning(
-            "lost %s without notice: what was not committed comes again elsewhere", _names(partitions)
+            "lost %s without notice: what was not committed comes again elsewhere", names(partitions)
         )
 
     def _forget(self, places: set[Place]) -> None:
         self._assigned = (self._assigned or set()) - places
+        self._in_hand -= places
+        self._aside = [one for one in self._aside if (one.topic(), one.partition()) not in places]
         self._joined_at = time.monotonic()
         for place in places:
             self._next.pop(place, None)
@@ -229,19 +198,78 @@ class KafkaSource:
             When the cluster refuses us.
         """
         self._discover()
-        batch = []
-        with _asking("reading"):
-            messages = self._consumer.consume(limit, linger_seconds)
+        self._resume()
+        with asking("reading"):
+            messages = [*self._set_aside(), *self._gather(limit, linger_seconds)]
+        batch = list(self._sound(messages))
+        self._in_hand = {(message.topic, message.partition) for message in batch}
+        self._listener.check()
+        return batch
+
+    def _sound(self, messages: Iterable[KafkaMessage]) -> Iterable[Message]:
+        """Take what is a message; the rest tells of ends and faults."""
         for message in messages:
             fault = message.error()
             if fault is None:
-                batch.append(self._take(message))
+                yield self._take(message)
             elif fault.code() == Fault._PARTITION_EOF:
                 self._finished.add((str(message.topic()), int(message.partition() or 0)))
             else:
-                _judge(fault)
+                self._judge(fault)
+
+    def _set_aside(self) -> list[KafkaMessage]:
+        aside, self._aside = self._aside, []
+        return aside
+
+    def keep_alive(self) -> None:
+        """Stay a member of the group while a batch is in hand: serve it, and take nothing.
+
+        Raises
+        ------
+        KafkaError, ConfigurationError
+            As `poll`.
+        """
+        if not self._paused and self._assigned:
+            with asking("pausing"):
+                self._consumer.pause([TopicPartition(*place) for place in self._assigned])
+        self._paused = True
+        with asking("staying in the group"):
+            message = self._consumer.poll(0.0)
+        if (
+            message is not None
+        ):  # of a partition that has just come, before it could be paused: for the next poll
+            self._aside.append(message)
         self._listener.check()
-        return batch
+
+    def _resume(self) -> None:
+        if self._paused and self._assigned:
+            with asking("resuming"):
+                self._consumer.resume([TopicPartition(*place) for place in self._assigned])
+        self._paused = False
+
+    def holds(self, message: Message) -> bool:
+        """Whether the message's partition is ours, without a break since it was taken."""
+        return (message.topic, message.partition) in self._in_hand
+
+    def offsets(self, batch: Sequence[Message]) -> list[TopicPartition]:
+        """Positions after a batch, for a transaction."""
+        after = {(message.topic, message.partition): message.offset + 1 for message in batch}
+        return [TopicPartition(*place, offset) for place, offset in after.items()]
+
+    def settled(self, batch: Sequence[Message]) -> None:
+        """Note that a transaction has committed the offsets after `batch`."""
+        for message in batch:
+            self._pending.pop((message.topic, message.partition), None)
+
+    def membership(self) -> Any:
+        """Metadata of our membership, for a transaction: the coordinator refuses those who are members no more."""
+        return self._consumer.consumer_group_metadata()
+
+    def _judge(self, fault: Fault) -> None:
+        """End on a fault of the stream that trying again cannot mend; tell of the others."""
+        if fault.fatal() or fault.code() in REFUSALS:
+            raise as_ours(fault, "reading")
+        self._listener(fault)
 
     def _take(self, message: KafkaMessage) -> Message:
         taken = as_message(message)
@@ -260,9 +288,8 @@ class KafkaSource:
             When Kafka refuses for any other cause.
         """
         for message in batch:
-            place = message.topic, message.partition
-            if place in (self._assigned or ()):
-                self._pending[place] = message.offset + 1
+            if self.holds(message):
+                self._pending[message.topic, message.partition] = message.offset + 1
         self._commit(dict(self._pending))
 
     def _commit(self, offsets: dict[Place, int]) -> None:
@@ -278,7 +305,7 @@ class KafkaSource:
             return
         for answer in answers or ():
             if answer.error is None:
-                self._pending.pop(_place(answer), None)
+                self._pending.pop(place_of(answer), None)
             else:
                 self._commit_failed(answer.error)
 
@@ -308,11 +335,22 @@ class KafkaSource:
         )
 
     @property
+    def silent_seconds(self) -> float:
+        """How long no broker of the cluster has been connected."""
+        return self._listener.silent_seconds
+
+    @property
+    def cluster_id(self) -> str:
+        """Of the cluster that is read."""
+        metadata = look(self._consumer)
+        return "" if metadata is None else str(metadata.cluster_id)
+
+    @property
     def lag(self) -> int:
         """Messages between our position and the ends last heard of, over the assigned partitions."""
         behind = 0
         for place, position in self._next.items():
-            _, high = self._watermarks(place, cached=True)
+            _, high = watermarks(self._consumer, place, cached=True)
             behind += max(0, high - position)
         return behind
 
@@ -322,45 +360,3 @@ class KafkaSource:
             self._commit(dict(self._pending))
         finally:
             self._consumer.close()
-
-
-@contextmanager
-def _asking(doing: str) -> Iterator[None]:
-    """Turn what librdkafka raises into an error of our tree."""
-    try:
-        yield
-    except KafkaException as error:
-        raise as_ours(error.args[0], doing) from error
-
-
-def as_message(message: KafkaMessage) -> Message:
-    """Put a Kafka message in our own terms."""
-    kind, timestamp = message.timestamp()
-    headers = message.headers() or []
-    return Message(
-        value=message.value(),
-        topic=str(message.topic()),
-        partition=int(message.partition() or 0),
-        offset=int(message.offset() or 0),
-        key=message.key(),
-        headers=tuple(
-            (name, value.encode() if isinstance(value, str) else value)
-            for name, value in (headers.items() if isinstance(headers, dict) else headers)
-        ),
-        timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
-    )
-
-
-def _judge(fault: Fault) -> None:
-    """End on a fault of the stream that trying again cannot mend; tell of the others."""
-    if fault.fatal() or fault.code() in REFUSALS:
-        raise as_ours(fault, "reading")
-    logger.warning("reading: %s (%s); trying again", fault.str(), fault.name())
-
-
-def _place(partition: TopicPartition) -> Place:
-    return partition.topic, partition.partition
-
-
-def _names(partitions: list[TopicPartition]) -> str:
-    return ", ".join(f"{p.topic}[{p.partition}]" for p in partitions) or "no partitions"

@@ -7,23 +7,42 @@ become a silent default. Secrets come from the environment, or from files named 
 """
 
 from broker.settings.loading import checked, load
-from broker.settings.sections import ConsumerSettings, Extra, ProbeSettings, SinkSettings, SourceSettings
-from broker.settings.security import Plaintext, Scram, Section, Security
+from broker.settings.membership import Classic, Kip848, Membership
+from broker.settings.registry import RegistryConnection, RegistrySettings
+from broker.settings.sections import (
+    ConsumerSettings,
+    Extra,
+    Overload,
+    ProbeSettings,
+    SinkSettings,
+    SourceSettings,
+)
+from broker.settings.security import MutualTls, Plain, Plaintext, Sasl, Scram, Section, Security, Tls
 from broker.settings.whole import PREFIX, Settings
 from broker.topics import Topics
 
 __all__ = [
     "PREFIX",
+    "Classic",
     "ConsumerSettings",
     "Extra",
+    "Kip848",
+    "Membership",
+    "MutualTls",
+    "Overload",
+    "Plain",
     "Plaintext",
     "ProbeSettings",
+    "RegistryConnection",
+    "RegistrySettings",
+    "Sasl",
     "Scram",
     "Section",
     "Security",
     "Settings",
     "SinkSettings",
     "SourceSettings",
+    "Tls",
     "Topics",
     "checked",
     "load",

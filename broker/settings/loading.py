@@ -10,8 +10,12 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from broker.errors import SettingsError
+from broker.settings.secrets import refuse_in_file
 from broker.settings.security import Section
 from broker.settings.whole import PREFIX, Settings
+
+MOST_KEYS = 1000
+"""Of a mapping in a file of settings, merged ones counted."""
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -52,6 +56,8 @@ def load(overrides: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise SettingsError(_one_line(error, config)) from error
     except ValueError as error:  # pydantic-settings: a value that should be JSON and is not
         raise SettingsError(f"environment: {error}: mappings are given as JSON") from error
+    except (RecursionError, OverflowError) as error:  # JSON, or a regular expression
+        raise SettingsError(f"a setting is nested too deep or too large: {error}") from error
 
 
 def checked(section: type[Checked], given: Mapping[str, Any]) -> Checked:
@@ -75,28 +81,44 @@ def _said(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        content = yaml.load(config.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise SettingsError(f"--config {config}: {error.strerror}: give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--config {config} is no YAML: {' '.join(str(error).split())}") from error
+    except Exception as error:  # PyYAML lets out whatever int(), datetime and its own tables raise
+        raise SettingsError(f"--config {config} is no YAML: {_why(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise SettingsError(
             f"--config {config} holds a {type(content).__name__}, wanted a mapping of settings"
         )
-    for section in ("kafka", "sink"):
-        security = (
-            (content.get(section) or {}).get("security") if isinstance(content.get(section), dict) else None
-        )
-        if isinstance(security, dict) and "password" in security:
-            raise SettingsError(
-                f"--config {config}: {section}.security.password: a password in a file of settings is read by too "
-                f"many: give it as {PREFIX}{section.upper()}__SECURITY__PASSWORD, or name a file that holds nothing "
-                "else as password_file"
-            )
+    try:
+        refuse_in_file(content, PREFIX)
+    except SettingsError as error:
+        raise SettingsError(f"--config {config}: {error}") from None
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what a few lines of merge keys (``<<``) would make of each other: mappings without end."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_KEYS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a mapping has more than {MOST_KEYS} keys", node.start_mark
+            )
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong and where, without the line itself: a secret may stand in it."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    said = filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))
+    return f"{', '.join(said)} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _refuse_unknown_environment(environment: Iterable[str]) -> None:

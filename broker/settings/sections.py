@@ -5,25 +5,34 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from broker.settings.membership import OWNED_BY_MEMBERSHIP, Classic, Membership
 from broker.settings.security import Plaintext, Section, Security
 
-OWNED_BY_CONNECTION = frozenset({"bootstrap.servers", "client.id", "error_cb", "logger", "stats_cb"})
-OWNED_BY_SOURCE = OWNED_BY_CONNECTION | {
-    "group.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "auto.offset.reset",
-    "partition.assignment.strategy",
-    "isolation.level",
-    "on_commit",
-}
+OWNED_BY_CONNECTION = frozenset(
+    {"bootstrap.servers", "client.id", "error_cb", "logger", "stats_cb", "statistics.interval.ms"}
+)
+OWNED_BY_SOURCE = (
+    OWNED_BY_CONNECTION
+    | OWNED_BY_MEMBERSHIP
+    | {
+        "group.id",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.partition.eof",
+        "auto.offset.reset",
+        "isolation.level",
+        "on_commit",
+    }
+)
 OWNED_BY_SINK = OWNED_BY_CONNECTION | {
     "acks",
     "request.required.acks",
     "enable.idempotence",
     "partitioner",
     "transactional.id",
+    "transaction.timeout.ms",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
     "compression.type",
     "compression.codec",
     "message.max.bytes",
@@ -62,7 +71,8 @@ class SourceSettings(Section):
     bootstrap_servers : str
         ``host:port``, several with commas between.
     group_id : str
-    security : Plaintext or Scram
+    security : Plaintext, Tls, MutualTls, Scram or Plain
+    membership : Classic or Kip848
     extra : dict
         Passed through to librdkafka's consumer as it is.
     """
@@ -70,7 +80,13 @@ class SourceSettings(Section):
     bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
     group_id: str = Field(default="nightjar", min_length=1)
     security: Security = Plaintext()
+    membership: Membership = Classic()
     extra: Extra = Field(default={})
+
+    @field_validator("membership", mode="before")
+    @classmethod
+    def _classic_unless_told(cls, membership: object) -> object:
+        return {"protocol": "classic", **membership} if isinstance(membership, dict) else membership
 
     @field_validator("extra")
     @classmethod
@@ -85,12 +101,16 @@ class SinkSettings(Section):
     ----------
     bootstrap_servers : str or None
         None writes to the cluster of the source, with its security.
-    security : Plaintext, Scram or None
+    security : as of the source, or None
         Of a cluster of its own; None is plaintext there.
     compression : str
         Of the batches on the wire.
     delivery_seconds : float
-        How long a record may wait for its acknowledgement before the consumer stops.
+        How long a record of ``broker-replay`` may wait for its acknowledgement. The consumer waits for ever, and is
+        not ready meanwhile.
+    transactional_id : str or None
+        With ``exactly-once`` delivery, for clusters that grant rights by it; each consumer needs its own. None takes a
+        fresh one at each start.
     extra : dict
         Passed through to librdkafka's producer as it is; that of the source is not.
     """
@@ -99,6 +119,7 @@ class SinkSettings(Section):
     security: Security | None = None
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     delivery_seconds: float = Field(default=120.0, gt=0.0)
+    transactional_id: str | None = Field(default=None, min_length=1)
     extra: Extra = Field(default={})
 
     @field_validator("extra")
@@ -129,6 +150,25 @@ Start: TypeAlias = Annotated[Literal["earliest", "latest"] | datetime, BeforeVal
 """Where to begin where the group has no committed offset; a time without a zone is UTC."""
 
 
+class Overload(Section):
+    """What is done when alerts come faster than they are enriched.
+
+    Attributes
+    ----------
+    policy : "keep-order", "newest-first" or "sample"
+        Enrich every alert and fall behind; or pass alerts that are late on without the network, flagged ``shed``, all
+        of them or all but a share.
+    late_seconds : float
+        Age since publication beyond which an alert is late.
+    share : float
+        With ``sample``: of the late ones that are enriched.
+    """
+
+    policy: Literal["keep-order", "newest-first", "sample"] = "keep-order"
+    late_seconds: float = Field(default=60.0, gt=0.0)
+    share: float = Field(default=0.1, gt=0.0, lt=1.0)
+
+
 class ConsumerSettings(Section):
     """How the loop turns.
 
@@ -138,10 +178,18 @@ class ConsumerSettings(Section):
         Where reading begins in partitions for which the group has committed nothing.
     exit_at_end : bool
         End when every assigned partition has reached the end it had at start.
+    delivery : "at-least-once" or "exactly-once"
+        Whether a crash may repeat alerts in the output, or outputs and offsets stand in one transaction, which needs
+        source and sink to be one cluster.
+    overload : Overload
     batch_size : int
         Most messages taken in one turn.
+    batch_bytes : int
+        Bytes after which a turn takes no more, so that memory is bounded whatever comes.
     linger_seconds : float
         Longest wait for a batch to fill: the price a lone alert pays.
+    drain_seconds : float
+        How long the batch in hand may still wait for Kafka once told to stop.
     connect_seconds : float
         How long to look for a broker at start before giving up with exit code 1.
     topic_seconds : float
@@ -152,8 +200,12 @@ class ConsumerSettings(Section):
 
     start: Start = "earliest"
     exit_at_end: bool = False
+    delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
+    overload: Overload = Overload()
     batch_size: int = Field(default=256, ge=1, le=10_000)
+    batch_bytes: int = Field(default=33_554_432, ge=1)
     linger_seconds: float = Field(default=0.2, gt=0.0, le=10.0)
+    drain_seconds: float = Field(default=10.0, gt=0.0)
     connect_seconds: float = Field(default=25.0, gt=0.0)
     topic_seconds: float = Field(default=10.0, ge=0.0)
     discovery_seconds: float = Field(default=60.0, ge=1.0)
@@ -170,8 +222,11 @@ class ProbeSettings(Section):
         None serves nothing, so that consumers on one host cannot clash; 0 takes a free port and logs it.
     turn_seconds : float
         ``/healthz`` fails when the loop has not turned for longer; above the slowest sound batch.
+    unready_seconds : float
+        ``/readyz`` fails when Kafka has not answered for longer.
     """
 
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65535)
     turn_seconds: float = Field(default=150.0, gt=0.0)
+    unready_seconds: float = Field(default=30.0, gt=0.0)

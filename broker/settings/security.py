@@ -1,11 +1,11 @@
 """How a cluster is told who we are; each mode says what librdkafka must be given."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from broker.errors import SettingsError
+from broker.settings.secrets import exactly_one, read
 
 
 class Section(BaseModel):
@@ -24,30 +24,100 @@ class Plaintext(Section):
         return {}
 
 
-class Scram(Section):
-    """SASL/SCRAM-SHA-512 over TLS, as Rubin's alert stream asks for.
+class Encrypted(Section):
+    """What every mode over TLS has.
 
     Attributes
     ----------
-    username : str
-    password : SecretStr or None
-        From the environment (``BROKER_KAFKA__SECURITY__PASSWORD``), or else
-    password_file : Path or None
-        a file that holds nothing but the password.
     ca_file : Path or None
         PEM file of the certificate authority; None takes those the system trusts.
     """
 
-    protocol: Literal["scram"]
+    ca_file: Path | None = None
+
+    def properties(self) -> dict[str, Any]:
+        """Give what librdkafka is told.
+
+        Raises
+        ------
+        SettingsError
+            When the file of a secret cannot be read.
+        """
+        authority = {} if self.ca_file is None else {"ssl.ca.location": str(self.ca_file)}
+        return {"security.protocol": "ssl", **authority}
+
+
+class Tls(Encrypted):
+    """TLS without a client certificate: encrypted, and nobody is asked who they are.
+
+    Attributes
+    ----------
+    ca_file : Path or None
+        PEM file of the certificate authority; None takes those the system trusts.
+    """
+
+    protocol: Literal["tls"]
+
+
+class MutualTls(Encrypted):
+    """TLS with a client certificate (mTLS).
+
+    Attributes
+    ----------
+    ca_file : Path or None
+        PEM file of the certificate authority; None takes those the system trusts.
+    certificate_file : Path
+        PEM file of our own certificate, then of the authorities between it and the one the server trusts.
+    key_file : Path
+        PEM file of its private key.
+    key_password : SecretStr or None
+        Passphrase of that key, if it has one. Give it by the environment; or else
+    key_password_file : Path or None
+        a file that holds nothing but the passphrase.
+    """
+
+    protocol: Literal["mtls"]
+    certificate_file: Path
+    key_file: Path
+    key_password: SecretStr | None = None
+    key_password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _at_most_one_passphrase(self) -> Self:
+        if self.key_password is not None and self.key_password_file is not None:
+            raise ValueError("needs at most one of key_password (by the environment) and key_password_file")
+        return self
+
+    def properties(self) -> dict[str, Any]:
+        """Give what librdkafka is told.
+
+        Raises
+        ------
+        SettingsError
+            When the file of the passphrase cannot be read.
+        """
+        properties = super().properties() | {
+            "ssl.certificate.location": str(self.certificate_file),
+            "ssl.key.location": str(self.key_file),
+        }
+        if self.key_password is not None or self.key_password_file is not None:
+            passphrase = read("key_password_file", self.key_password, self.key_password_file)
+            properties["ssl.key.password"] = passphrase
+        return properties
+
+
+class Sasl(Encrypted):
+    """What both modes with a user and a password have."""
+
+    mechanism: ClassVar[str]
+
     username: str = Field(min_length=1)
     password: SecretStr | None = None
     password_file: Path | None = None
-    ca_file: Path | None = None
 
     @model_validator(mode="after")
-    def _one_password(self) -> "Scram":
-        if (self.password is None) == (self.password_file is None):
-            raise ValueError("needs exactly one of password (by the environment) and password_file")
+    def _one_password(self) -> Self:
+        exactly_one(self.password, self.password_file)
         return self
 
     def properties(self) -> dict[str, Any]:
@@ -58,13 +128,11 @@ class Scram(Section):
         SettingsError
             When the password's file cannot be read.
         """
-        authority = {} if self.ca_file is None else {"ssl.ca.location": str(self.ca_file)}
-        return {
+        return super().properties() | {
             "security.protocol": "sasl_ssl",
-            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.mechanism": self.mechanism,
             "sasl.username": self.username,
             "sasl.password": self.secret(),
-            **authority,
         }
 
     def secret(self) -> str:
@@ -75,15 +143,43 @@ class Scram(Section):
         SettingsError
             When the file cannot be read.
         """
-        if self.password is not None:
-            return self.password.get_secret_value()
-        assert self.password_file is not None
-        try:
-            return self.password_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SettingsError(
-                f"password_file {self.password_file}: {error.strerror}: mount it, or name another"
-            ) from error
+        return read("password_file", self.password, self.password_file)
 
 
-Security: TypeAlias = Annotated[Plaintext | Scram, Field(discriminator="protocol")]
+class Scram(Sasl):
+    """SASL/SCRAM-SHA-512 over TLS, as Rubin's alert stream asks for.
+
+    Attributes
+    ----------
+    ca_file : Path or None
+        PEM file of the certificate authority; None takes those the system trusts.
+    username : str
+    password : SecretStr or None
+        From the environment (``BROKER_KAFKA__SECURITY__PASSWORD``), or else
+    password_file : Path or None
+        a file that holds nothing but the password; read again when it changes.
+    """
+
+    mechanism = "SCRAM-SHA-512"
+    protocol: Literal["scram"]
+
+
+class Plain(Sasl):
+    """SASL/PLAIN over TLS, as many hosted clusters ask for.
+
+    Attributes
+    ----------
+    ca_file : Path or None
+        PEM file of the certificate authority; None takes those the system trusts.
+    username : str
+    password : SecretStr or None
+        From the environment (``BROKER_KAFKA__SECURITY__PASSWORD``), or else
+    password_file : Path or None
+        a file that holds nothing but the password; read again when it changes.
+    """
+
+    mechanism = "PLAIN"
+    protocol: Literal["plain"]
+
+
+Security: TypeAlias = Annotated[Plaintext | Tls | MutualTls | Scram | Plain, Field(discriminator="protocol")]

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from broker.settings.registry import RegistrySettings
 from broker.settings.sections import ConsumerSettings, ProbeSettings, SinkSettings, SourceSettings
-from broker.settings.security import Plaintext, Scram
-from broker.topics import OUTPUT_SUFFIXES, TOPIC_NAME, Topics
+from broker.settings.security import Plaintext, Security
+from broker.topics import LITE_SUFFIX, OUTPUT_SUFFIXES, OWN_SUFFIXES, REDRIVE_SUFFIX, TOPIC_NAME, Topics
 
 PREFIX = "BROKER_"
 """Of the environment's variables."""
@@ -36,6 +37,10 @@ class Settings(BaseSettings):
         Alerts the network takes at once.
     heads : list of Path
         Heads made by ``encoder fit-head`` on this model, attached to every alert.
+    lite : bool
+        Whether ``<prefix>.lite`` is written too: the same records with the three stamps null.
+    redrive : bool
+        Whether ``<prefix>.redrive`` is read too where it is there, and source and sink are one cluster.
     validation : "full" or "off"
         Whether each datum is walked to its end before it goes on.
     log_level : str
@@ -56,11 +61,14 @@ class Settings(BaseSettings):
     kafka: SourceSettings = SourceSettings()
     sink: SinkSettings = SinkSettings()
     consumer: ConsumerSettings = ConsumerSettings()
+    registry: RegistrySettings = RegistrySettings()
     probes: ProbeSettings = ProbeSettings()
     model: Path | None = None
     heads: list[Path] = []
     model_threads: int = Field(default=0, ge=0)
     model_batch_size: int = Field(default=64, ge=1, le=4096)
+    lite: bool = False
+    redrive: bool = True
     validation: Literal["full", "off"] = "full"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -99,11 +107,25 @@ class Settings(BaseSettings):
             raise ValueError(
                 "several topics, or a pattern, need a stated output_prefix: give --output-prefix NAME"
             )
-        if outputs := [topic for topic in self.topics if topic.endswith(OUTPUT_SUFFIXES)]:
+        if outputs := [topic for topic in self.topics if topic.endswith(OWN_SUFFIXES)]:
             raise ValueError(
                 f"{outputs[0]} is an output of this broker and is never read as input: name another"
             )
         return self
+
+    @model_validator(mode="after")
+    def _delivery_has_what_it_needs(self) -> "Settings":
+        if self.sink.transactional_id is not None and self.consumer.delivery != "exactly-once":
+            raise ValueError(
+                "sink.transactional_id without exactly-once delivery: leave it out, or give --delivery"
+            )
+        return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the topics that are written."""
+        suffixes = (*OUTPUT_SUFFIXES, LITE_SUFFIX) if self.lite else OUTPUT_SUFFIXES
+        return tuple(self.prefix + suffix for suffix in suffixes)
 
     @property
     def prefix(self) -> str:
@@ -113,10 +135,13 @@ class Settings(BaseSettings):
     @property
     def wanted(self) -> Topics:
         """The topics that are input."""
-        return Topics(tuple(self.topics), self.topic_pattern)
+        reads_own = self.redrive and self.sink.bootstrap_servers is None
+        return Topics(
+            tuple(self.topics), self.topic_pattern, (self.prefix + REDRIVE_SUFFIX,) if reads_own else ()
+        )
 
     @property
-    def sink_connection(self) -> tuple[str, Plaintext | Scram]:
+    def sink_connection(self) -> tuple[str, Security]:
         """Servers and security of the sink: its own, or those of the source."""
         if self.sink.bootstrap_servers is None:
             return self.kafka.bootstrap_servers, self.kafka.security

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 from broker.alert import Alert, Survey
 from broker.avro.deserializer import Packet
+from broker.avro.recognition import Need
 from broker.survey import lsst, ztf
 
-WANTED: Mapping[Survey, tuple[str, ...]] = {Survey.LSST: lsst.WANTED, Survey.ZTF: ztf.WANTED}
+WANTED: Mapping[Survey, Mapping[str, Need]] = {Survey.LSST: lsst.WANTED, Survey.ZTF: ztf.WANTED}
 """Dotted paths of the fields that `read_alert` needs; ``prvDiaSources[].band`` is a list over the array."""
 
 _READERS: Mapping[Survey, Callable[[Packet], Alert]] = {Survey.LSST: lsst.read, Survey.ZTF: ztf.read}

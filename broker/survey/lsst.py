@@ -1,4 +1,4 @@
-"""Rubin packets, schemas 7.0 to 11.1, to `Alert`.
+"""Rubin packets, schemas from 7.0, to `Alert`.
 
 What is read has the same name in all of them; 7.x has no templateFlux, then nothing is
 known of the host's light. The order of the identifiers is that of the issue: alerts of
@@ -12,22 +12,23 @@ from typing import Any, Final
 from broker import flags
 from broker.alert import BANDS, Alert, Survey
 from broker.avro.deserializer import Packet
+from broker.avro.recognition import INTEGER, NUMBER, TEXT, Need
 from broker.photometry import forced_template_flux
 from broker.survey.times import utc
 
-WANTED: Final = (
-    "diaSource.diaSourceId",
-    "diaSource.diaObjectId",
-    "diaSource.ssObjectId",
-    "diaSource.midpointMjdTai",
-    "diaSource.ra",
-    "diaSource.dec",
-    "diaSource.band",
-    "diaSource.templateFlux",
-    "prvDiaSources[].band",
-    "prvDiaSources[].templateFlux",
-)
-"""Dotted paths of what is read."""
+WANTED: Final[Mapping[str, Need]] = {
+    "diaSource.diaSourceId": Need(INTEGER, present=True, nullable=False),
+    "diaSource.diaObjectId": Need(INTEGER),
+    "diaSource.ssObjectId": Need(INTEGER),
+    "diaSource.midpointMjdTai": Need(NUMBER, present=True),
+    "diaSource.ra": Need(NUMBER, present=True),
+    "diaSource.dec": Need(NUMBER, present=True),
+    "diaSource.band": Need(TEXT),
+    "diaSource.templateFlux": Need(NUMBER),
+    "prvDiaSources[].band": Need(TEXT),
+    "prvDiaSources[].templateFlux": Need(NUMBER),
+}
+"""Dotted paths of what is read, and what a schema must make of each."""
 
 
 def read(packet: Packet) -> Alert:

@@ -11,23 +11,24 @@ from typing import Any, Final
 from broker import flags
 from broker.alert import Alert, Survey
 from broker.avro.deserializer import Packet
+from broker.avro.recognition import INTEGER, NUMBER, TEXT, Need
 from broker.photometry import PS1_BANDS, ps1_source_flux
 from broker.survey.times import possible
 
-WANTED: Final = (
-    "objectId",
-    "candid",
-    "candidate.jd",
-    "candidate.fid",
-    "candidate.ra",
-    "candidate.dec",
-    "candidate.xpos",
-    "candidate.ypos",
-    "candidate.ssnamenr",
-    "candidate.distpsnr1",
-    *(f"candidate.s{band}mag1" for band in PS1_BANDS),
-)
-"""Dotted paths of what is read."""
+WANTED: Final[Mapping[str, Need]] = {
+    "objectId": Need(TEXT, present=True, nullable=False),
+    "candid": Need(INTEGER, present=True, nullable=False),
+    "candidate.jd": Need(NUMBER, present=True),
+    "candidate.fid": Need(INTEGER, present=True),
+    "candidate.ra": Need(NUMBER, present=True),
+    "candidate.dec": Need(NUMBER, present=True),
+    "candidate.xpos": Need(NUMBER),
+    "candidate.ypos": Need(NUMBER),
+    "candidate.ssnamenr": Need(TEXT),
+    "candidate.distpsnr1": Need(NUMBER),
+    **{f"candidate.s{band}mag1": Need(NUMBER) for band in PS1_BANDS},
+}
+"""Dotted paths of what is read, and what a schema must make of each."""
 
 BAND_OF_FILTER: Final = {1: "g", 2: "r", 3: "i"}
 """``fid``; Bellm et al. 2019, PASP 131, 018002."""

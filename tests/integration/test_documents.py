@@ -161,10 +161,18 @@ def test_the_operator_s_example_is_a_configuration_that_runs(here, cluster):
 
 def test_the_code_on_the_wire_s_page_decodes_a_message():
     text = (PROJECT / "docs" / "wire.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    derived, code = sorted(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     *statements, shown = code.strip().splitlines()
     names = {"value": schemas.sample("enriched_alert.v1.lsst.v11_1")}
     exec("\n".join(statements), names)
     anomaly, ra = eval(shown, names)
     assert 0 <= anomaly <= 1
     assert ra == pytest.approx(51.909375)
+    mark = schemas.entry(schemas.enriched_name("lsst.v11_1")).fingerprint
+    names = {
+        "schemas": schemas,
+        "survey_schema": schemas.input_form("lsst.v11_1"),
+        "header_schema_fingerprint": mark,
+    }
+    exec(derived, names)
+    assert names["schema"] == schemas.load(schemas.enriched_name("lsst.v11_1"))

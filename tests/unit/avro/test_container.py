@@ -12,7 +12,7 @@ import schemas
 from broker.avro import container as subject
 from broker.avro.container import ContainerReader, read_header, split_container
 from broker.avro.encoding import long
-from broker.errors import AlertError, ContainerError, Reason
+from broker.errors import LONGEST_DETAIL, AlertError, ContainerError, Reason
 
 SCHEMA = {
     "type": "record",
@@ -162,7 +162,7 @@ def test_a_header_that_costs_seconds_and_memory_is_refused():
     wide = json.dumps({"type": "enum", "name": "E", "symbols": [f"s{n}" for n in range(200_000)]}).encode()
     refused(
         b"Obj\1" + long(1) + long(11) + b"avro.schema" + long(len(wide)) + wide + b"\0" + bytes(16),
-        "does not end within 1048576 bytes",
+        "does not end within 262144 bytes",
     )
 
 
@@ -170,3 +170,15 @@ def test_records_that_break_their_schema_are_not_split():
     raw, sync, _ = parts(written(RECORDS))
     with pytest.raises(AlertError):
         split_container(raw + sync + long(2) + long(3) + b"\0\0\0" + sync)
+
+
+def test_a_namespace_that_is_written_before_thousands_of_names_is_refused():
+    fields = [{"name": "a", "type": "b"}] * 4000
+    schema = {"type": "record", "name": "r", "namespace": "n" * 20_000, "fields": fields}
+    refused(with_header(avro_schema=json.dumps(schema).encode()), "more than 512 characters")
+
+
+def test_what_is_quoted_of_a_header_does_not_make_the_error_as_long():
+    with pytest.raises(ContainerError) as caught:
+        ContainerReader().record(with_header(**{"\0" * 100_000: b"x"}))
+    assert len(caught.value.detail) <= LONGEST_DETAIL + 1

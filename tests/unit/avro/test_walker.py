@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import schemas
 from broker.avro.encoding import long
 from broker.avro.types import resolve
-from broker.avro.walker import compile_walker
+from broker.avro.walker import MOST_UNUSUAL, compile_walker
 from broker.errors import DatumError
 
 EVERY_TYPE = {
@@ -160,6 +160,18 @@ def test_negative_block_counts_are_legal(datum):
 def test_schemas_that_are_not_read_are_refused_when_compiled(kind, why):
     with pytest.raises(ValueError, match=why):
         one_field(kind)
+
+
+def test_a_history_of_thousands_of_items_that_nobody_writes_is_refused():
+    item = {"type": "record", "name": "I", "fields": [{"name": "x", "type": ["null", "long"]}]}
+    field = {"name": "f", "type": {"type": "array", "items": item}}
+    walker = compile_walker({"type": "record", "name": "One", "fields": [field]}, ["f[].x"])
+    unusual, usual = b"\x82\x00\x02", b"\x02\x02"
+    assert len(walker(long(MOST_UNUSUAL) + unusual * MOST_UNUSUAL + b"\0")["f[].x"]) == MOST_UNUSUAL
+    assert len(walker(long(50_000) + usual * 50_000 + b"\0")["f[].x"]) == 50_000
+    blocks = (long(1001) + unusual * 1001) * 2
+    with pytest.raises(DatumError, match="encoded as no survey does"):
+        walker(blocks + b"\0")
 
 
 def test_paths_the_schema_lacks_are_left_out():

@@ -90,7 +90,7 @@ def enriched(kafka: EmbeddedKafka) -> OneAlert:
     sink = KafkaSink(
         kafka.bootstrap_servers, Plaintext(), SinkSettings(), connect_seconds=10, stop=threading.Event()
     )
-    sink.write([RecordBuilder(lambda topic: topic, "0.1")(outcome)])
+    sink.write(RecordBuilder(lambda topic: topic, "0.1")(outcome).records)
     top = outcome.enrichment.top_class
     assert top is not None
     others = [name for name in outcome.enrichment.morphology_classes if name != top]

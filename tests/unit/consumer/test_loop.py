@@ -13,14 +13,17 @@ from broker.alert import (
     Message,
     ModelIdentity,
     Outcome,
+    Parcel,
     Record,
     Rejected,
     Seen,
     Survey,
 )
-from broker.consumer import AtLeastOnce, Consumer, Summary
+from broker.consumer import Consumer, Summary
+from broker.delivery import AtLeastOnce
 from broker.errors import KafkaError, Reason
 from broker.metrics import Metrics
+from broker.patience import Patience
 from broker.probes import Health
 from broker.testing.memory import MemorySink, MemorySource
 
@@ -72,9 +75,9 @@ def double(messages: Sequence[Message]) -> list[Outcome]:
     return outcomes
 
 
-def record(outcome: Outcome) -> Record:
+def pack(outcome: Outcome) -> Parcel:
     suffix = "dead-letter" if isinstance(outcome, Rejected) else "enriched"
-    return Record(f"alerts.{suffix}", str(outcome.message.offset).encode())
+    return Parcel(outcome, (Record(f"alerts.{suffix}", str(outcome.message.offset).encode()),))
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def consumer_of() -> Callable[..., Consumer]:
     def make(source: MemorySource, sink: MemorySink, **changed: object) -> Consumer:
         parts: dict[str, object] = {
             "pipeline": double,
-            "record": record,
+            "pack": pack,
             "metrics": Metrics(clock=lambda: NOW),
             "health": Health(60.0),
             "stop": threading.Event(),
@@ -90,7 +93,8 @@ def consumer_of() -> Callable[..., Consumer]:
             "exit_at_end": True,
         }
         parts |= changed
-        delivery = AtLeastOnce(source, sink, parts["metrics"])  # type: ignore[arg-type]
+        patience = Patience(source, parts["health"], parts["metrics"], parts["stop"])  # type: ignore[arg-type]
+        delivery = AtLeastOnce(source, sink, lambda parcel: parcel, parts["metrics"], patience)  # type: ignore[arg-type]
         return Consumer(source=source, delivery=delivery, **parts)  # type: ignore[arg-type]
 
     return make

@@ -9,6 +9,7 @@ from fits_files import GOOD, PIXELS, extension, hdu, image_cards, readable_or_re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker import cutouts as subject
 from broker.alert import Survey
 from broker.cutouts import MAX_INFLATED, MAX_SIDE, Cutout, effective_fwhm, inflate, read_cutout
 from broker.errors import CutoutError
@@ -86,6 +87,30 @@ def test_members_inflate_together_no_farther_than_one():
     half = gzip.compress(bytes(MAX_INFLATED // 2 + 1))
     with pytest.raises(CutoutError, match="inflates to over"):
         inflate(half + half)
+
+
+def test_thousands_of_members_are_refused_before_they_cost_time():
+    empty = gzip.compress(b"", mtime=0)
+    whole = gzip.compress(GOOD, mtime=0)
+    assert inflate(empty * 15 + whole) == GOOD
+    for content in (empty * 16 + whole, empty * 50_000):
+        with pytest.raises(CutoutError, match="gzip members"):
+            inflate(content)
+
+
+def test_axes_whose_product_has_thousands_of_digits_are_refused():
+    axes = [f"NAXIS{i + 1:<3}= 999999999999999999" for i in range(300)]
+    with pytest.raises(CutoutError, match="NAXIS between"):
+        read(GOOD + hdu("XTENSION= 'IMAGE   '", "BITPIX  = -32", "NAXIS   = 300", *axes))
+
+
+def test_a_long_header_is_parsed_once_and_not_with_each_of_its_blocks(monkeypatch):
+    parsed = []
+    whole = subject._parse
+    monkeypatch.setattr(subject, "_parse", lambda text: parsed.append(len(text)) or whole(text))
+    cards = [f"HISTORY {i}" for i in range(1000)]
+    read(hdu("SIMPLE  = T", *image_cards()[1:], *cards, data=bytes(120)))
+    assert parsed == [28 * 2880]
 
 
 def test_the_position_counts_from_zero():

@@ -168,3 +168,30 @@ def test_the_digest_key_belongs_to_the_contract(untrained_model: Path) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(untrained_model).metadata_props}
     contract = ModelContract.model_validate_json(metadata[METADATA_KEY])
     assert contract.to_metadata()[DIGEST_KEY] == metadata[DIGEST_KEY]
+
+
+def test_metadata_that_are_no_text_are_refused(untrained_model: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(untrained_model.read_bytes().replace(b'"trained"', b'"\xffrained"', 1))
+    with pytest.raises(ModelRefused, match="metadata are not text"):
+        Model.load(damaged)
+
+
+def test_a_graph_that_loads_and_does_not_run_is_refused(untrained_model: Path, tmp_path: Path) -> None:
+    graph = onnx.load(untrained_model)
+    stamps = next(node for node in graph.graph.input if node.name == "stamps")
+    stamps.type.tensor_type.shape.dim[1].dim_value = 80
+    onnx.save(graph, tmp_path / "other.onnx")
+    with pytest.raises(ModelRefused, match="does not run") as refusal:
+        Model.load(tmp_path / "other.onnx")
+    assert str(refusal.value).isprintable()
+
+
+def test_a_contract_that_checks_more_than_there_is_is_refused(untrained_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="checks 99 values"):
+        Model.load(rewritten(untrained_model, tmp_path / "more.onnx", resealed(check_outputs=(0.1,) * 99)))
+
+
+def test_a_path_that_is_none_is_refused() -> None:
+    with pytest.raises(ModelRefused, match="cannot be read"):
+        Model.load(Path("a\0b"))

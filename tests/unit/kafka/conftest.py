@@ -7,7 +7,7 @@ import pytest
 
 from broker.alert import Message, Record
 from broker.kafka import EmbeddedKafka, KafkaSink, KafkaSource
-from broker.settings import ConsumerSettings, Plaintext, SinkSettings, SourceSettings, Topics
+from broker.settings import Classic, ConsumerSettings, Plaintext, SinkSettings, SourceSettings, Topics
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,11 @@ def source_of(embedded: EmbeddedKafka) -> Iterator[Callable[..., KafkaSource]]:
         **limits: object,
     ) -> KafkaSource:
         # The mock waits for about a session when the members of a group change.
-        session = {"session.timeout.ms": 1200, "heartbeat.interval.ms": 100}
+        session = Classic(session_seconds=1.2, heartbeat_seconds=0.1)
         servers = embedded.bootstrap_servers
-        kafka = SourceSettings(bootstrap_servers=servers, group_id=group or f"group-{topics}", extra=session)
+        kafka = SourceSettings(
+            bootstrap_servers=servers, group_id=group or f"group-{topics}", membership=session
+        )
         wanted = Topics(topics, pattern)
         settings = ConsumerSettings.model_validate({"exit_at_end": True, "topic_seconds": 0.5, **limits})
         made.append(kind(kafka, settings, wanted, threading.Event()))

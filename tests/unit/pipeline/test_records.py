@@ -1,14 +1,18 @@
 """What is published: topic, key, headers and bytes."""
 
+import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import fastavro
 import pytest
 
 import schemas
-from broker.alert import Enriched, Message, Record, Rejected
+from broker.alert import Enriched, Message, Parcel, Record, Rejected
 from broker.avro.deserializer import Deserializer
+from broker.avro.lite import stamp_cutter
+from broker.errors import KafkaError, Reason, RegistryError
 from broker.inference import Model
 from broker.pipeline import Pipeline
 from broker.records import RecordBuilder
@@ -35,7 +39,8 @@ def build() -> RecordBuilder:
 
 def published(pipeline: Pipeline, build: RecordBuilder, value: bytes | None) -> Record:
     message = Message(value, "alerts", 3, 41, b"their key", (("their", b"header"),), 1_700_000_000_123)
-    return build(pipeline([message])[0])
+    (record,) = build(pipeline([message])[0]).records
+    return record
 
 
 def decoded(record: Record) -> dict:
@@ -123,3 +128,89 @@ def test_a_dead_letter_holds_everything_that_came(pipeline, build) -> None:
 def test_outcomes_are_one_of_two(pipeline) -> None:
     outcomes = pipeline([Message(lsst_packet(), "a", 0, 0), Message(None, "a", 0, 1)])
     assert [type(outcome) for outcome in outcomes] == [Enriched, Rejected]
+
+
+def test_a_registrys_ids_are_asked_for_by_topic_and_form_and_the_fingerprint_stays(
+    pipeline: Pipeline,
+) -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def ids(topic: str, name: str, schema) -> int:
+        asked.append((topic, name, schema()["name"]))
+        return 10 + len(asked)
+
+    plain, registered = (RecordBuilder(lambda _: "out", "1", ids=one) for one in (None, ids))
+    outcomes = pipeline([Message(value, "in", 0, 0) for value in (lsst_packet(), ztf_packet(), b"broken")])
+    for number, outcome in enumerate(outcomes):
+        (record,) = registered(outcome).records
+        assert record.value[:5] == b"\0" + (11 + number).to_bytes(4, "big")
+        assert (
+            dict(record.headers)["schema-fingerprint"]
+            == dict(plain(outcome).records[0].headers)["schema-fingerprint"]
+        )
+    assert asked == [
+        ("out.enriched", "lsst.v11_1", "nightjar.lsst.v11_1.EnrichedAlert"),
+        ("out.enriched", "ztf.v4_02", "nightjar.ztf.v4_02.EnrichedAlert"),
+        ("out.dead-letter", "dead_letter.v1", "nightjar.DeadLetter"),
+    ]
+
+
+def test_an_id_that_the_registry_does_not_give_is_no_dead_letter(pipeline: Pipeline) -> None:
+    def ids(topic: str, name: str, schema) -> int:
+        raise RegistryError("down")
+
+    (outcome,) = pipeline([Message(lsst_packet(), "in", 0, 0)])
+    with pytest.raises(RegistryError):
+        RecordBuilder(lambda _: "out", "1", ids=ids)(outcome)
+
+
+def test_lite_is_the_same_record_with_null_stamps(pipeline: Pipeline) -> None:
+    for packet in (lsst_packet(), lsst_packet(schema_id=704), ztf_packet()):
+        (outcome,) = pipeline([Message(packet, "in", 0, 0)])
+        whole, lite = RecordBuilder(lambda _: "out", "1", lite=True)(outcome).records
+        assert lite.topic == "out.lite"
+        assert (lite.key, lite.headers) == (whole.key, whole.headers)
+        full, small = decoded(whole), decoded(lite)
+        assert full["alert"] != small["alert"]
+        stamps = dict.fromkeys(name for name in full["alert"] if name.startswith("cutout"))
+        assert len(stamps) == 3
+        assert repr(full["alert"] | stamps) == repr(small["alert"])
+        assert repr(full["enrichment"]) == repr(small["enrichment"])
+
+
+def test_stamps_that_are_not_the_last_fields_are_cut_by_writing_again() -> None:
+    schema = schemas.input_form("lsst.v11_1")
+    moved = {**schema, "fields": [*schema["fields"][-3:], *schema["fields"][:-3]]}
+    cut = stamp_cutter(moved)
+    out = io.BytesIO()
+    record = fastavro.schemaless_reader(io.BytesIO(lsst_packet()[5:]), schema, None)
+    fastavro.schemaless_writer(out, moved, record)
+    small = fastavro.schemaless_reader(io.BytesIO(cut(out.getvalue())), moved, None)
+    assert repr(small) == repr({name: None if name.startswith("cutout") else small[name] for name in small})
+    assert small["diaSource"]["ra"] == record["diaSource"]["ra"]
+
+
+def test_a_record_its_topic_does_not_take_is_a_dead_letter_then_one_without_its_bytes(
+    pipeline: Pipeline,
+) -> None:
+    packet = lsst_packet()
+    (outcome,) = pipeline([Message(packet, "in", 0, 0, key=b"k" * 5000)])
+    size = RecordBuilder(lambda _: "out", "1")(outcome).records[0].size
+    small, smaller = (
+        RecordBuilder(lambda _: "out", "1", limits={"out.enriched": size - 1, "out.dead-letter": letters})(
+            outcome
+        )
+        for letters in (2 * size, 4000)
+    )
+    for parcel in (small, smaller):
+        assert isinstance(parcel.outcome, Rejected)
+        assert parcel.outcome.reason is Reason.MESSAGE_TOO_LARGE
+    assert decoded(small.records[0])["value"] == packet
+    letter = decoded(smaller.records[0])
+    assert (letter["value"], letter["key"]) == (None, None)
+    assert hashlib.sha256(packet).hexdigest() in letter["error"]
+    assert dict(smaller.records[0].headers)["value-bytes"] == str(len(packet)).encode()
+    with pytest.raises(KafkaError, match=r"raise its max\.message\.bytes"):
+        RecordBuilder(lambda _: "out", "1").smaller(
+            Parcel(replace(smaller.outcome, message=Message(None, "in", 0, 0)), smaller.records)
+        )

@@ -8,7 +8,7 @@ import pytest
 
 from broker.errors import SettingsError
 from broker.metrics import Metrics
-from broker.settings import Plaintext, Scram, load
+from broker.settings import MutualTls, Plain, Plaintext, Scram, load
 
 PROJECT = Path(__file__).resolve().parents[3]
 PAGE = (PROJECT / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -38,11 +38,14 @@ def test_every_setting_has_a_meaning() -> None:
 
 
 def test_the_examples_are_accepted(tmp_path: Path) -> None:
-    plain, scram, tls = (loaded(tmp_path, text) for text in examples())
-    assert isinstance(plain.kafka.security, Plaintext)
+    nothing, scram, mutual, plain, registry, registered = (loaded(tmp_path, text) for text in examples())
+    assert isinstance(nothing.kafka.security, Plaintext)
     assert isinstance(scram.kafka.security, Scram)
     assert scram.sink_connection == ("localhost:9092", Plaintext())
-    assert tls.kafka.extra["security.protocol"] == tls.sink.extra["security.protocol"] == "ssl"
+    assert isinstance(mutual.kafka.security, MutualTls)
+    assert isinstance(plain.kafka.security, Plain)
+    assert registry.registry.url == registered.registry.url
+    assert registered.registry.output_connection.url == "https://registry.example.org"
 
 
 def test_the_example_file_is_accepted_with_every_comment_put_in(tmp_path: Path) -> None:

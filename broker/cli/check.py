@@ -1,0 +1,51 @@
+"""``broker-consumer --check``: try everything that can be tried without reading or writing."""
+
+import threading
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from broker.cli.ending import DONE, REFUSED
+from broker.errors import ModelRefused
+from broker.inference import Head, Model
+from broker.kafka.check import Finding, findings
+from broker.settings import Settings
+
+
+def check(settings: Settings, stop: threading.Event) -> int:
+    """Print a table of what was tried, what was found and what to do.
+
+    Returns
+    -------
+    int
+        Exit code: `DONE` when all is well, else `REFUSED`.
+    """
+    table = Table("check", "found", "what to do")
+    tried = [*_model(settings), *findings(settings, stop)]
+    for one in tried:
+        cells = [
+            Text(cell) for cell in (one.check, one.found, one.remedy or "")
+        ]  # no markup: a pattern has [a-z]
+        table.add_row(*cells, style=None if one.remedy is None else "red")
+    Console().print(table)
+    return DONE if all(one.remedy is None for one in tried) else REFUSED
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    try:
+        model = Model.load(
+            settings.model, threads=settings.model_threads, batch_size=settings.model_batch_size
+        )
+    except ModelRefused as error:
+        yield Finding("model", str(error), "give another with --model, or export it again")
+        return
+    contract = model.contract
+    untrained = "" if contract.trained else "; its weights are random"
+    yield Finding("model", f"{contract.name} {contract.version}{untrained}")
+    for path in settings.heads:
+        try:
+            yield Finding(f"head {path}", Head.load(path, contract).contract.name)
+        except ModelRefused as error:
+            yield Finding(f"head {path}", str(error), "give another with --head, or fit it again")

@@ -1,0 +1,144 @@
+"""Everything about the clusters that can be tried without joining the group or writing anything."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._metadata import ClusterMetadata
+
+from broker.errors import NightjarError
+from broker.kafka import certificates
+from broker.kafka.connection import MAX_MESSAGE_BYTES
+from broker.kafka.ends import End, ends
+from broker.kafka.rights import REQUEST_SECONDS, granted
+from broker.settings import Sasl, Settings
+
+CONNECT_SECONDS = 8.0
+"""Longest wait for a broker: whoever calls for a check is looking at it."""
+
+SIZE = "max.message.bytes"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried.
+
+    Attributes
+    ----------
+    check : str
+        What was tried.
+    found : str
+    remedy : str or None
+        What to do; None when all is well.
+    """
+
+    check: str
+    found: str
+    remedy: str | None = None
+
+
+def findings(settings: Settings, stop: threading.Event) -> Iterator[Finding]:
+    """Try the clusters of a consumer, one thing after the other."""
+    for end in ends(settings):
+        yield from _end(end, min(CONNECT_SECONDS, settings.consumer.connect_seconds), stop)
+
+
+def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
+    log_in = f"{end.role}: log in"
+    try:
+        properties = end.properties
+        for address in end.servers.split(","):
+            yield _server(f"{end.role}: {address.strip()}", address.strip(), properties)
+        admin, metadata = end.connect(seconds, stop)
+    except NightjarError as error:
+        # Behind the last colon of our errors stands what to do.
+        found, _, remedy = " ".join(str(error).split()).removeprefix(f"{end.role}: ").rpartition(": ")
+        yield Finding(log_in, found, remedy)
+        return
+    if metadata is None:
+        yield Finding(log_in, "interrupted", "let it run to its end")
+        return
+    yield Finding(log_in, _logged_in(end, metadata))
+    yield from _topics(end, metadata)
+    yield from _rights(end, admin, metadata)
+    yield from _sizes(end, admin, metadata)
+
+
+def _server(check: str, address: str, properties: dict[str, Any]) -> Finding:
+    try:
+        socket.create_connection(certificates.split(address), certificates.LOOK_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return Finding(
+            check, f"does not answer ({error})", "start it, or correct bootstrap_servers (host:port)"
+        )
+    if not str(properties.get("security.protocol", "")).lower().endswith("ssl"):
+        return Finding(check, "answers; nothing is encrypted")
+    certificate = certificates.look(address, properties)
+    if certificate is None:
+        return Finding(check, "answers, and not by TLS", "correct the port or the security setting")
+    if certificate.fault is not None:
+        found, _, remedy = certificate.fault.rpartition(": ")
+        return Finding(check, found, remedy)
+    left = _counted(certificate.days_left, "day")
+    return Finding(check, f"answers; certificate valid until {certificate.ends:%Y-%m-%d} ({left} left)")
+
+
+def _logged_in(end: End, metadata: ClusterMetadata) -> str:
+    brokers = _counted(len(metadata.brokers), "broker")
+    how = f"as {end.security.username} by {end.security.mechanism}" if isinstance(end.security, Sasl) else ""
+    return f"{brokers} of cluster {metadata.cluster_id} {how}".rstrip()
+
+
+def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
+    wanted = end.read_here(metadata.topics)
+    if end.inputs is not None and not wanted:
+        yield Finding(f"{end.role}: topics", f"none matches {end.inputs.pattern!r} yet")
+    for topic in [*wanted, *end.outputs]:
+        check = f"topic {topic}"
+        if topic in metadata.topics:
+            yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
+        else:
+            yield Finding(check, "is not there, or not for us to see", "create it, or correct its name")
+
+
+def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
+    for right, answer in granted(admin, metadata, end.rights(metadata.topics)).items():
+        if answer is None:
+            yield Finding(str(right), "not told: found when it is used")
+        elif answer:
+            yield Finding(str(right), "granted")
+        else:
+            remedy = f"ask those who run the cluster for an ACL that allows {end.we} to {right.operation}"
+            yield Finding(str(right), f"not granted to {end.we}", remedy)
+
+
+def _sizes(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
+    there = [topic for topic in end.outputs if topic in metadata.topics]
+    if not there or metadata.controller_id not in metadata.brokers:
+        return
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in there]
+    answers = admin.describe_configs(asked, request_timeout=REQUEST_SECONDS)
+    for resource, future in answers.items():
+        yield _size(f"{SIZE} of {resource.name}", future)
+
+
+def _size(check: str, future: "Future[Any]") -> Finding:
+    try:
+        size = int(future.result(timeout=REQUEST_SECONDS + 1)[SIZE].value)
+    except KafkaException as error:
+        return Finding(check, f"not told: {error.args[0].str()}")  # DESCRIBE_CONFIGS is not needed for work
+    except TimeoutError:
+        return Finding(check, "not told")
+    if size < MAX_MESSAGE_BYTES:
+        return Finding(check, str(size), f"raise it to {MAX_MESSAGE_BYTES}, or large alerts end the consumer")
+    return Finding(check, str(size))
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,0 +1,56 @@
+"""A batch that is bounded in messages, in bytes and in time."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import Message as KafkaMessage
+
+FIRST_GUESS = 1_048_576
+"""Bytes a message is taken for before any was seen: Kafka's own limit."""
+
+FORGETTING = 0.99
+"""By how much the largest message seen shrinks from one to the next, so that one giant does not slow a night."""
+
+
+class Gatherer:
+    """Takes messages until one of the bounds is reached.
+
+    Parameters
+    ----------
+    consume : callable
+        Takes at most so many messages in at most so many seconds, as `confluent_kafka.Consumer.consume`.
+    most_bytes : int
+        The last message may exceed it.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        consume: Callable[[int, float], Sequence[KafkaMessage]],
+        most_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._consume = consume
+        self._most = most_bytes
+        self._clock = clock
+        self._size = float(FIRST_GUESS)
+
+    def __call__(self, limit: int, linger_seconds: float) -> list[KafkaMessage]:
+        """Take at most `limit` messages, waiting at most `linger_seconds` for them."""
+        deadline = self._clock() + linger_seconds
+        taken: list[KafkaMessage] = []
+        left = self._most
+        while len(taken) < limit and left > 0:
+            step = min(limit - len(taken), max(1, int(left / self._size)))
+            part = self._consume(step, max(0.0, deadline - self._clock()))
+            taken += part
+            left -= sum(map(self._measure, part))
+            if len(part) < step:
+                break
+        return taken
+
+    def _measure(self, message: KafkaMessage) -> int:
+        size = len(message.value() or b"") if message.error() is None else 0
+        self._size = max(float(size), FORGETTING * self._size, 1.0)
+        return size

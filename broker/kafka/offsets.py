@@ -1,0 +1,57 @@
+"""Questions to a cluster about offsets: ends, commits, times."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from confluent_kafka import Consumer, TopicPartition
+
+from broker.kafka.faults import as_ours
+from broker.kafka.terms import Place, asking, names
+
+REQUEST_SECONDS = 10.0
+"""One question to the cluster."""
+
+logger = logging.getLogger("broker.kafka")
+
+
+def places_of(consumer: Consumer, topics: Sequence[str]) -> list[Place]:
+    """List every partition there is, ours and others': they may become ours."""
+    with asking("listing partitions"):
+        found = [consumer.list_topics(topic, timeout=REQUEST_SECONDS) for topic in topics]
+    return [
+        (topic, partition)
+        for topic, metadata in zip(topics, found, strict=True)
+        for partition in metadata.topics[topic].partitions
+    ]
+
+
+def watermarks(consumer: Consumer, place: Place, *, cached: bool = False) -> tuple[int, int]:
+    """First offset of a partition, and the one after its last."""
+    with asking(f"asking for the end of {place[0]}[{place[1]}]"):
+        return consumer.get_watermark_offsets(TopicPartition(*place), REQUEST_SECONDS, cached=cached)
+
+
+def committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """Ask what the group has committed; an offset is negative where it is nothing."""
+    with asking("asking for committed offsets"):
+        found: list[TopicPartition] = consumer.committed(partitions, timeout=REQUEST_SECONDS)
+    for partition in found:
+        if partition.error is not None:  # not the same as nothing committed
+            raise as_ours(partition.error, f"asking for the committed offset of {names([partition])}")
+    return found
+
+
+def at_time(consumer: Consumer, partitions: list[TopicPartition], start: datetime) -> list[TopicPartition]:
+    """Ask for the first offset from a time on."""
+    milliseconds = int(start.timestamp() * 1000)
+    asked = [TopicPartition(partition.topic, partition.partition, milliseconds) for partition in partitions]
+    with asking(f"asking for offsets at {start}"):
+        found: list[TopicPartition] = (
+            consumer.offsets_for_times(asked, timeout=REQUEST_SECONDS) if asked else []
+        )
+    later = [partition for partition in found if partition.offset < 0]
+    if later:
+        # Kafka answers so where no message is that young; librdkafka's mock cluster always does.
+        logger.warning("%s: no message from %s on; reading begins at the end", names(later), start)
+    return found

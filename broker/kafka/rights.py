@@ -1,0 +1,105 @@
+"""What a cluster lets us do, asked at start: a right that is missing is told before anything is read.
+
+What cannot be asked is found when it is used, and `broker.kafka.faults` has its remedy: the right to a
+transactional id (Kafka's protocol tells of transactions that exist, not of rights to them), and idempotent writing
+(which WRITE on a topic implies since Kafka 2.8, so that its absence from the cluster's rights means nothing).
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import KafkaError as Fault
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
+
+from broker.errors import ConfigurationError
+from broker.kafka.ends import End, Right, ends
+from broker.settings import Settings
+
+REQUEST_SECONDS = 4.0
+"""Longest wait for one answer."""
+
+DENIED = {Fault.TOPIC_AUTHORIZATION_FAILED, Fault.GROUP_AUTHORIZATION_FAILED}
+"""How a cluster answers whom it does not even let look."""
+
+logger = logging.getLogger("broker.kafka")
+
+
+def require(settings: Settings, stop: threading.Event) -> None:
+    """See that we may do all that the consumer will.
+
+    Raises
+    ------
+    ConfigurationError
+        When a right is missing, or the cluster refuses us altogether.
+    KafkaError
+        When no broker answers.
+    """
+    for end in ends(settings):
+        admin, metadata = end.connect(settings.consumer.connect_seconds, stop)
+        if metadata is None:
+            return
+        lacking = denied(admin, metadata, end.rights(metadata.topics))
+        if lacking:
+            raise ConfigurationError(f"{end.role}: {refusal(end, lacking)}")
+
+
+def refusal(end: End, lacking: Sequence[Right]) -> str:
+    """Say which rights are missing and what to do, in one line."""
+    what = ", ".join(map(str, lacking))
+    other = " or choose another group_id" if any(right.kind == "group" for right in lacking) else ""
+    return (
+        f"{end.servers} does not grant {end.we} {what}: ask those who run the cluster for it (an ACL that allows "
+        f"it){',' if other else ''}{other}"
+    )
+
+
+def denied(admin: AdminClient, metadata: ClusterMetadata, wanted: Sequence[Right]) -> list[Right]:
+    """Give the rights that the cluster says we lack."""
+    return [right for right, answer in granted(admin, metadata, wanted).items() if answer is False]
+
+
+def granted(
+    admin: AdminClient, metadata: ClusterMetadata, wanted: Sequence[Right]
+) -> dict[Right, bool | None]:
+    """Ask for rights; None where the cluster does not tell, as of a topic that is not there."""
+    if metadata.controller_id not in metadata.brokers:
+        # An embedded Kafka has no controller and no rights; asking it would only take time.
+        return dict.fromkeys(wanted)
+    asked = _ask(admin, wanted)
+    allowed = {thing: _operations(thing, future) for thing, future in asked.items()}
+    return {right: _answer(allowed[right.kind, right.name], right) for right in wanted}
+
+
+def _ask(admin: AdminClient, wanted: Sequence[Right]) -> dict[tuple[str, str], "Future[Any]"]:
+    topics, groups = (
+        sorted({right.name for right in wanted if right.kind == kind}) for kind in ("topic", "group")
+    )
+    options = {"include_authorized_operations": True, "request_timeout": REQUEST_SECONDS}
+    of_topics = admin.describe_topics(TopicCollection(topics), **options) if topics else {}
+    of_groups = admin.describe_consumer_groups(groups, **options) if groups else {}
+    return {("topic", name): future for name, future in of_topics.items()} | {
+        ("group", name): future for name, future in of_groups.items()
+    }
+
+
+def _operations(thing: tuple[str, str], future: "Future[Any]") -> frozenset[str] | None:
+    """Give the names of the operations that are allowed; None where the cluster does not tell."""
+    try:
+        operations = future.result(timeout=REQUEST_SECONDS + 1).authorized_operations
+    except KafkaException as error:
+        if error.args[0].code() in DENIED:
+            return frozenset()
+        logger.debug("rights on %s %s are not told: %s", *thing, error.args[0].str())
+        return None
+    except TimeoutError:
+        return None
+    return None if operations is None else frozenset(operation.name for operation in operations)
+
+
+def _answer(allowed: frozenset[str] | None, right: Right) -> bool | None:
+    return None if allowed is None else bool(allowed & {right.operation, "ALL"})

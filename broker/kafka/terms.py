@@ -1,0 +1,51 @@
+"""Kafka's things in our own terms."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from broker.alert import Message
+from broker.kafka.faults import as_ours
+
+Place: TypeAlias = tuple[str, int]
+"""Topic and partition."""
+
+
+@contextmanager
+def asking(doing: str) -> Iterator[None]:
+    """Turn what librdkafka raises into an error of our tree."""
+    try:
+        yield
+    except KafkaException as error:
+        raise as_ours(error.args[0], doing) from error
+
+
+def as_message(message: KafkaMessage) -> Message:
+    """Put a Kafka message in our own terms."""
+    kind, timestamp = message.timestamp()
+    headers = message.headers() or []
+    return Message(
+        value=message.value(),
+        topic=str(message.topic()),
+        partition=int(message.partition() or 0),
+        offset=int(message.offset() or 0),
+        key=message.key(),
+        headers=tuple(
+            (name, value.encode() if isinstance(value, str) else value)
+            for name, value in (headers.items() if isinstance(headers, dict) else headers)
+        ),
+        timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+    )
+
+
+def place_of(partition: TopicPartition) -> Place:
+    """Where a partition stands."""
+    return partition.topic, partition.partition
+
+
+def names(partitions: list[TopicPartition]) -> str:
+    """Partitions as a log shows them."""
+    return ", ".join(f"{p.topic}[{p.partition}]" for p in partitions) or "no partitions"

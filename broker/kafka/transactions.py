@@ -1,0 +1,192 @@
+"""Records and offsets in one Kafka transaction."""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaError as Fault
+from confluent_kafka import KafkaException, TopicPartition
+
+from broker.alert import Message, Record
+from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
+from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, as_ours
+from broker.kafka.sink import KafkaSink
+from broker.settings import Security, SinkSettings
+
+TRANSACTION_SECONDS = 9.0
+"""After so long the coordinator may end a transaction that was left. It looks for such each
+``transaction.abort.timed.out.transaction.cleanup.interval.ms``, a setting of the cluster: with 1 s there, readers of
+committed records wait 10 s at most; with Kafka's default of 10 s, twice that."""
+
+CALL_SECONDS = 1.0
+"""One wait inside librdkafka, so that signal handlers and the group get their turn; a call that ran out of time is
+called again, and goes on where it was."""
+
+RIVALRY_SECONDS = 60.0
+"""Put out twice within this time, a producer with a stated id has a rival of the same id."""
+
+
+class Group(Protocol):
+    """What a transaction must know of the consumer group."""
+
+    def offsets(self, batch: Sequence[Message]) -> list[TopicPartition]:
+        """Positions after `batch`."""
+
+    def settled(self, batch: Sequence[Message]) -> None:
+        """Note that the offsets after `batch` are committed."""
+
+    def membership(self) -> Any:
+        """Metadata of our membership, by which the coordinator refuses those who are members no more."""
+
+
+class KafkaTransactions(KafkaSink):
+    """A transactional producer.
+
+    Parameters
+    ----------
+    bootstrap_servers, security, settings, connect_seconds, stop, on_wait
+        As of `KafkaSink`.
+    group : Group
+    """
+
+    _all_or_none = True
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        security: Security,
+        settings: SinkSettings,
+        *,
+        connect_seconds: float,
+        stop: threading.Event,
+        on_wait: Callable[[str], None],
+        group: Group,
+    ) -> None:
+        self._group = group
+        self._stated = settings.transactional_id
+        # Who writes what is guarded by the group's generation, not by the id: a fresh one needs no care to be unique.
+        self._id = self._stated or f"nightjar-{uuid.uuid4()}"
+        self._put_out_at = -RIVALRY_SECONDS
+        super().__init__(
+            bootstrap_servers,
+            security,
+            settings,
+            connect_seconds=connect_seconds,
+            stop=stop,
+            on_wait=on_wait,
+        )
+        self._begun = False
+
+    def _owned(self) -> dict[str, Any]:
+        milliseconds = int(TRANSACTION_SECONDS * 1000)
+        return {
+            "transactional.id": self._id,
+            "transaction.timeout.ms": milliseconds,
+            "message.timeout.ms": milliseconds,
+        }
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._begun = False
+
+    def transact(self, records: Sequence[Record], batch: Sequence[Message]) -> None:
+        """Publish records and commit the offsets after `batch`, both or neither.
+
+        Raises
+        ------
+        Unavailable
+            Neither, for a cause that passes.
+        TooLarge
+            Neither: a record is larger than its topic takes.
+        KafkaError
+            Neither.
+        ConfigurationError
+            When the cluster refuses us, or another producer has our id.
+        """
+        self._open()
+        try:
+            self.write(records)
+            self._call(
+                "sending offsets",
+                lambda: self._producer.send_offsets_to_transaction(
+                    self._group.offsets(batch), self._group.membership(), CALL_SECONDS
+                ),
+            )
+            self._call("committing a transaction", lambda: self._producer.commit_transaction(CALL_SECONDS))
+        except (Unavailable, TooLarge):
+            self._abort()
+            raise
+        self._group.settled(batch)
+
+    def _open(self) -> None:
+        if not self._begun:
+            self._call(
+                "beginning transactions",
+                lambda: self._producer.init_transactions(CALL_SECONDS),
+                patient=True,
+            )
+            self._begun = True
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            raise self._broken(error.args[0], "beginning a transaction") from error
+
+    def _abort(self) -> None:
+        """Leave nothing behind; a producer that cannot even do that is replaced, its transaction ends by time."""
+        if not self._begun:  # renewed meanwhile
+            return
+        try:
+            self._call(
+                "giving up a transaction",
+                lambda: self._producer.abort_transaction(CALL_SECONDS),
+                patient=True,
+            )
+        except Unavailable:
+            self._renew()
+
+    def _call(self, doing: str, call: Callable[[], Any], *, patient: bool = False) -> None:
+        """Call until it is done; a call that may be repeated is, for ever or as long as a transaction lasts."""
+        deadline = time.monotonic() + TRANSACTION_SECONDS
+        while True:
+            try:
+                call()
+            except KafkaException as error:
+                fault = error.args[0]
+                self._listener.check()
+                if not fault.retriable() or (not patient and time.monotonic() >= deadline):
+                    raise self._broken(fault, doing) from error
+                self._tell(f"{doing}: {fault.str()}")
+            else:
+                return
+
+    def _tell(self, why: str) -> None:
+        if self._on_wait is not None:
+            self._on_wait(why)
+
+    def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
+        """Tell what passes from what does not, and begin anew where this producer cannot go on."""
+        if fault.code() in TAKEN_OVER or fault.fatal():
+            self._meet_rival(doing)
+            self._renew()
+            return Unavailable(f"{doing}: {fault.str()}")
+        if fault.txn_requires_abort() or fault.retriable() or fault.code() in OF_THE_MOMENT:
+            return Unavailable(f"{doing}: {fault.str()}")
+        return as_ours(fault, doing)
+
+    def _meet_rival(self, doing: str) -> None:
+        now = time.monotonic()
+        if self._stated is not None and now - self._put_out_at < RIVALRY_SECONDS:
+            raise ConfigurationError(
+                f"{doing}: put out twice within {RIVALRY_SECONDS:g} s: another producer has the transactional id "
+                f"{self._stated}: give each consumer its own sink.transactional_id, or none"
+            )
+        self._put_out_at = now
+
+    def close(self) -> None:
+        """Drop the connection."""
+        with contextlib.suppress(KafkaException):
+            self._producer.purge()
+            self._producer.flush(0)

@@ -1,0 +1,112 @@
+"""The schema registry: who is asked for schemas that the bundle lacks, and who gives ids to what goes out."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from broker.errors import SettingsError
+from broker.settings.security import Section
+
+
+class RegistryConnection(Section):
+    """A registry that speaks Confluent's REST.
+
+    Attributes
+    ----------
+    url : str or None
+        Such as ``https://registry.example.org/schema-registry``. None: no registry.
+    username : str or None
+        For basic authentication; None is without.
+    password : SecretStr or None
+        From the environment, or else
+    password_file : Path or None
+        a file that holds nothing but the password.
+    ca_file : Path or None
+        PEM file of the certificate authority; None takes those the system trusts.
+    timeout_seconds : float
+        Longest time of one request, connection and answer together.
+    retries : int
+        How often a request that failed is made again, with growing waits of at most two seconds between.
+    """
+
+    url: str | None = None
+    username: str | None = Field(default=None, min_length=1)
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_seconds: float = Field(default=5.0, gt=0.0, le=60.0)
+    retries: int = Field(default=3, ge=0, le=10)
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("is no address of a registry: wanted http://host:port/path or https://host/path")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("holds a user's name or a password: give username and password_file instead")
+        _ = parts.port  # raises ValueError where it is none
+        return url
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> "RegistryConnection":
+        passwords = (self.password is not None) + (self.password_file is not None)
+        if passwords != (self.username is not None):
+            raise ValueError(
+                "a username needs exactly one of password (by the environment) and password_file, and they a username"
+            )
+        return self
+
+    def secret(self) -> str | None:
+        """Read the password; None where there is no login.
+
+        Raises
+        ------
+        SettingsError
+            When the file cannot be read.
+        """
+        if self.password is not None:
+            return self.password.get_secret_value()
+        if self.password_file is None:
+            return None
+        try:
+            return self.password_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"registry password_file {self.password_file}: {error.strerror}: mount it, or name another"
+            ) from error
+
+
+class RegistrySettings(RegistryConnection):
+    """The registry of the alerts, and whether what goes out is registered.
+
+    Attributes
+    ----------
+    cache_folder : Path or None
+        Where schemas of the registry are kept; None takes ``nightjar/schemas`` in the user's cache.
+    register_output : bool
+        Whether what goes out is registered and has the registry's ids; else the ids of the reserved block.
+    output : RegistryConnection or None
+        Another registry for what goes out, where that of the alerts takes nothing, such as Rubin's; None takes
+        that of the alerts.
+    """
+
+    cache_folder: Path | None = None
+    register_output: bool = False
+    output: RegistryConnection | None = None
+
+    @model_validator(mode="after")
+    def _somewhere_to_register(self) -> "RegistrySettings":
+        if self.output is not None and self.output.url is None:
+            raise ValueError("output needs a url: give the address of the registry for what goes out")
+        if self.register_output and self.output_connection.url is None:
+            raise ValueError("register_output needs a registry: give url, or output.url")
+        return self
+
+    @property
+    def output_connection(self) -> RegistryConnection:
+        """Where what goes out is registered."""
+        return self.output or self

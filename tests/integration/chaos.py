@@ -1,0 +1,183 @@
+"""A stage for faults: alerts on a topic, consumers that are hurt, and the account at the end."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import KafkaException
+
+from broker.testing.packets import lsst_packet, ztf_packet
+from broker.testing.stamps import Stamp
+
+from .conftest import Cluster
+from .ledger import Ledger
+
+FULL = os.environ.get("NIGHTJAR_CHAOS") == "full"
+"""Set by `make chaos`; else a short form, for CI."""
+
+ALERTS = 50_000 if FULL else 1_500
+PATIENCE_SECONDS = 1800 if FULL else 150
+PARTITIONS = 4
+MOST_MEMORY_KIB = 1024 * 1024
+"""1 GiB of resident memory."""
+
+_SMALL = [
+    Stamp(np.random.default_rng(role).normal(20.0, 5.0, (15, 15)).astype(np.float32)) for role in range(3)
+]
+
+
+def packets(count: int) -> list[bytes]:
+    """Alerts of both surveys over few objects, so that keys repeat, and every fiftieth message no alert."""
+    made = []
+    for n in range(count):
+        if n % 50 == 49:
+            made.append(b"no alert %d" % n)
+        elif n % 10 == 0:
+            made.append(ztf_packet(alert_id=1_000_000 + n, object_id=f"ZTF20aaaa{n % 97:03d}"))
+        else:
+            made.append(lsst_packet(_SMALL, alert_id=1_000_000 + n, object_id=1 + n % 97))
+    return made
+
+
+@dataclass
+class Stage:
+    """One topic of alerts and its consumers.
+
+    Attributes
+    ----------
+    cluster : Cluster
+    model : Path
+    delivery : str
+    servers : str
+        What the consumers are told; a proxy's, where there is one.
+    settings : dict
+        Environment of the consumers.
+    """
+
+    cluster: Cluster
+    model: Path
+    delivery: str
+    folder: Path
+    servers: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    count: int = ALERTS
+    topic: str = ""
+    sent: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    peak_kib: int = 0
+    _watch: threading.Event = field(default_factory=threading.Event)
+
+    def set(self, **topic_settings: str) -> None:
+        """Make the topics and publish."""
+        self.servers = self.servers or self.cluster.servers
+        self.topic = self.cluster.make(PARTITIONS, **topic_settings)
+        values = packets(self.count)
+        self.sent = {(self.topic, n % PARTITIONS, n // PARTITIONS): value for n, value in enumerate(values)}
+        self.cluster.publish(self.topic, values)
+        threading.Thread(target=self._measure, daemon=True).start()
+
+    def consumer(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+        """Begin a consumer."""
+        settings = {
+            "BROKER_KAFKA__MEMBERSHIP__SESSION_SECONDS": "6",
+            "BROKER_KAFKA__MEMBERSHIP__HEARTBEAT_SECONDS": "1",
+            "BROKER_CONSUMER__BATCH_SIZE": "100" if FULL else "25",
+            "OMP_NUM_THREADS": "1",
+            **self.settings,
+            **more,
+        }
+        at = ("--topic", self.topic, "--bootstrap-servers", self.servers, "--group-id", f"group-{self.topic}")
+        command = [sys.executable, "-m", "broker.cli.consumer", *at, "--delivery", self.delivery]
+        with (self.folder / f"consumer-{len(self.running)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--model", str(self.model), *arguments],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **settings},
+            )
+        self.running.append(process)
+        return process
+
+    def done(self) -> int:
+        """Alerts whose offsets are committed; -1 when Kafka does not say."""
+        try:
+            return self.cluster.committed(self.topic, f"group-{self.topic}")
+        except KafkaException:
+            return -1
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait for something."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not holds():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what} took longer than {PATIENCE_SECONDS} s\n{self.logs()}")
+            time.sleep(0.25)
+
+    def progress(self, share: float) -> None:
+        """Wait until a share of the alerts is done."""
+        self.until(lambda: self.done() >= share * self.count, f"{share:.0%} of the alerts")
+
+    def finish(self) -> None:
+        """See that all alerts are done, with a consumer more if need be, and end what runs."""
+        if not any(process.poll() is None for process in self.running):
+            self.consumer()
+        self.until(lambda: self.done() == self.count, "the end")
+        self.end(signal.SIGTERM)
+
+    def end(self, number: signal.Signals) -> None:
+        """End every consumer."""
+        for process in self.running:
+            if process.poll() is None:
+                process.send_signal(number)
+        for process in self.running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        self._watch.set()
+        self.end(signal.SIGKILL)
+
+    def logs(self) -> str:
+        """Last words of the consumers."""
+        told = [
+            path.read_text(errors="replace")[-1500:] for path in sorted(self.folder.glob("consumer-*.log"))
+        ]
+        return "\n".join(told[-4:])
+
+    def account(self) -> Ledger:
+        """What came of every alert, as a reader of committed records sees it."""
+        ledger = Ledger(set(self.sent))
+        for suffix in ("enriched", "dead-letter"):
+            ledger.read(self.cluster.servers, f"{self.topic}.{suffix}", values=self.sent)
+        return ledger
+
+    def check(self, name: str, record: Callable[[str, Any], None]) -> None:
+        """Hold the account against the promise."""
+        ledger = self.account()
+        record(f"{name}, {self.delivery}", f"{ledger}; peak memory {self.peak_kib // 1024} MiB")
+        assert not ledger.lost, f"{ledger}\n{self.logs()}"
+        assert not ledger.invented
+        assert not ledger.broken, ledger.broken[:3]
+        assert ledger.told_apart()
+        assert ledger.out_of_order == 0, str(ledger)
+        if self.delivery == "exactly-once":
+            assert ledger.repeats == 0, f"{ledger}\n{self.logs()}"
+        assert self.peak_kib < MOST_MEMORY_KIB
+
+    def _measure(self) -> None:
+        while not self._watch.wait(0.5):
+            for process in list(self.running):
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                    peak = int(status.split("VmHWM:")[1].split()[0])
+                    self.peak_kib = max(self.peak_kib, peak)

@@ -1,0 +1,144 @@
+"""``broker-topics`` as a process, on a real Apache Kafka."""
+
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from .conftest import Cluster
+from .kafka_server import PASSWORD, USER, KafkaServer
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+Run = Callable[..., tuple[int, str, str]]
+DAY = 86_400_000
+
+
+@pytest.fixture
+def topics(run: Run, kafka: str) -> Run:
+    """Run the program on the plain listener."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        return run("broker-topics", "--bootstrap-servers", kafka, *arguments)
+
+    return call
+
+
+def there(kafka: str, prefix: str) -> dict[str, tuple[int, dict[str, str]]]:
+    """Topics that begin so: partitions, and the settings that are their own."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    metadata = admin.list_topics(timeout=10).topics
+    found = {}
+    for name in sorted(name for name in metadata if name.startswith(prefix)):
+        (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+        own = {key: entry.value for key, entry in future.result(10).items() if not entry.is_default}
+        found[name] = len(metadata[name].partitions), own
+    return found
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """Cells of the table by topic; two spaces stand between them."""
+    lines = [line.split("  ") for line in output.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    return {line[0]: line[1:] for line in cells if len(line) > 1}
+
+
+def test_what_is_missing_is_shown_and_made_only_on_request(cluster: Cluster, topics: Run) -> None:
+    source = cluster.make(partitions=3, outputs=False)
+    code, output, _ = topics("--prefix", source)
+    assert (code, output.splitlines()[-1]) == (0, "4 topics missing: make with --create")
+    assert rows(output)[source][:3] == ["yes (input)", "3", "1"]
+    assert rows(output)[f"{source}.enriched"] == ["no", "3", "1", "7 d", "10485760", "delete"]
+    assert list(there(cluster.servers, source)) == [source]
+
+    code, output, log = topics("--prefix", source, "--create")
+    assert (code, log) == (0, "")
+    assert {cells[0] for name, cells in rows(output).items() if name.startswith(f"{source}.")} == {"created"}
+    wanted = {".dead-letter": (1, 90), ".enriched": (3, 7), ".lite": (3, 14), ".redrive": (1, 90)}
+    made = there(cluster.servers, source)
+    for suffix, (partitions, days) in wanted.items():
+        number, settings = made[source + suffix]
+        assert (number, settings["retention.ms"]) == (partitions, str(days * DAY))
+        assert settings["max.message.bytes"] == "10485760"
+        assert settings["compression.type"] == "producer"
+    assert made[f"{source}.redrive"][1]["message.timestamp.type"] == "LogAppendTime"
+
+    code, output, log = topics("--prefix", source, "--create")
+    assert (code, log) == (0, "")
+    assert {cells[0] for cells in rows(output).values()} == {"exists", "yes (input)", "yes"}
+
+
+def test_what_exists_is_compared_and_left_as_it_is(cluster: Cluster, topics: Run, eventually) -> None:
+    source = cluster.make(partitions=2, outputs=False)
+    admin = AdminClient({"bootstrap.servers": cluster.servers})
+    small = NewTopic(f"{source}.enriched", 1, 1, config={"max.message.bytes": "1048588"})
+    short = NewTopic(f"{source}.dead-letter", 1, 1, config={"retention.ms": str(DAY)})
+    for future in admin.create_topics([small, short]).values():
+        future.result(timeout=30)
+    # A topic is listed a moment after it is made.
+    eventually(lambda: len(there(cluster.servers, source)) == 3)
+    before = there(cluster.servers, source)
+    code, output, log = topics("--prefix", source, "--create")
+    assert code == 2
+    assert "1 (wanted 2)" in rows(output)[f"{source}.enriched"]
+    assert "1048588 (wanted 10485760)" in rows(output)[f"{source}.enriched"]
+    assert "1 d (wanted 90 d)" in rows(output)[f"{source}.dead-letter"]
+    found = f"broker-topics: {source}.enriched: max.message.bytes is 1048588, wanted 10485760"
+    assert f"{found}: records will be lost or refused: alter it" in log
+    assert f"{source}.dead-letter: retention.ms is {DAY}, wanted {90 * DAY}: left as it is" in log
+    after = there(cluster.servers, source)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {f"{source}.lite", f"{source}.redrive"}
+
+
+def test_without_the_input_partitions_must_be_said(cluster: Cluster, topics: Run) -> None:
+    prefix = f"none-{uuid.uuid4().hex[:8]}"
+    code, output, log = topics("--prefix", prefix, "--create")
+    assert (code, output) == (2, "")
+    assert f"topic {prefix} does not exist, so nothing says how many partitions" in log
+    assert there(cluster.servers, prefix) == {}
+    code, output, _ = topics("--prefix", prefix, "--create", "--partitions", "4")
+    assert code == 0
+    assert rows(output)[prefix] == ["no", *"-----"]
+    assert {name: number for name, (number, _) in there(cluster.servers, prefix).items()} == {
+        f"{prefix}.enriched": 4,
+        f"{prefix}.lite": 4,
+        f"{prefix}.dead-letter": 1,
+        f"{prefix}.redrive": 1,
+    }
+
+
+def test_an_input_of_another_name_gives_its_partitions(cluster: Cluster, topics: Run) -> None:
+    source, prefix = cluster.make(partitions=6, outputs=False), f"out-{uuid.uuid4().hex[:8]}"
+    code, _, log = topics("--prefix", prefix, "--source-topic", source, "--create")
+    assert code == 0, log
+    assert there(cluster.servers, prefix)[f"{prefix}.enriched"][0] == 6
+
+
+def test_more_copies_than_brokers_are_refused(cluster: Cluster, topics: Run) -> None:
+    source = cluster.make(outputs=False)
+    code, _, log = topics("--prefix", source, "--create", "--replication", "3")
+    assert code == 2
+    assert "--replication 3: the cluster has 1 broker: give no more" in log
+    assert list(there(cluster.servers, source)) == [source]
+
+
+@pytest.mark.parametrize(("password", "code"), [(PASSWORD, 0), ("wrong", 2)])
+def test_a_cluster_that_asks_who_we_are(
+    cluster: Cluster, run: Run, server: KafkaServer, password: str, code: int
+) -> None:
+    source = cluster.make(outputs=False)
+    settings = {"PROTOCOL": "scram", "USERNAME": USER, "PASSWORD": password, "CA_FILE": str(server.ca_file)}
+    environment = {f"BROKER_KAFKA__SECURITY__{name}": value for name, value in settings.items()}
+    began = time.monotonic()
+    said = run(
+        "broker-topics", "--prefix", source, "--bootstrap-servers", server.secure_servers, **environment
+    )
+    assert said[0] == code, said[2]
+    assert time.monotonic() - began < 15, "nobody waits for a time-out over a wrong password"
+    if code:
+        assert "check the user name, the password and the mechanism" in said[2].splitlines()[-1]
+    else:
+        assert f"{source}.redrive" in said[1]

@@ -1,0 +1,56 @@
+"""Rights and checks where there is nobody to ask: an embedded Kafka has none."""
+
+import threading
+import time
+
+import pytest
+
+from broker.errors import KafkaError
+from broker.kafka import EmbeddedKafka, rights
+from broker.kafka.check import findings
+from broker.kafka.ends import Right, ends
+from broker.settings import Settings, load
+
+
+def settings_of(servers: str, **more: object) -> Settings:
+    return load({"topics": ["rights"], "kafka": {"bootstrap_servers": servers}, **more})
+
+
+def test_a_cluster_without_rights_refuses_none_and_is_not_waited_for(embedded: EmbeddedKafka) -> None:
+    began = time.monotonic()
+    rights.require(settings_of(embedded.bootstrap_servers), threading.Event())
+    assert time.monotonic() - began < rights.REQUEST_SECONDS
+
+
+def test_a_cluster_that_is_not_there_is_named() -> None:
+    settings = settings_of("127.0.0.1:1", consumer={"connect_seconds": 0.5})
+    with pytest.raises(KafkaError, match=r"no Kafka broker answered at 127\.0\.0\.1:1 within 0\.5 s"):
+        rights.require(settings, threading.Event())
+
+
+def test_a_check_goes_through_both_clusters(embedded: EmbeddedKafka) -> None:
+    embedded.create_topic("rights", 3)
+    settings = settings_of(
+        embedded.bootstrap_servers,
+        sink={"bootstrap_servers": "127.0.0.1:1"},
+        consumer={"connect_seconds": 0.5},
+    )
+    found = {finding.check: finding for finding in findings(settings, threading.Event())}
+    assert found["topic rights"].found == "3 partitions"
+    assert found["READ on topic rights"].found.startswith("not told")
+    assert found["sink: 127.0.0.1:1"].remedy == "start it, or correct bootstrap_servers (host:port)"
+    assert found["sink: log in"].remedy is not None
+
+
+def test_what_is_needed_where() -> None:
+    pattern = {"topics": None, "topic_pattern": "ztf_.*", "output_prefix": "out"}
+    (both,) = ends(load(pattern))
+    assert both.rights(["ztf_1", "ztf_1.enriched", "other"]) == [
+        Right("READ", "group", "nightjar"),
+        Right("READ", "topic", "ztf_1"),
+        Right("WRITE", "topic", "out.enriched"),
+        Right("WRITE", "topic", "out.dead-letter"),
+    ]
+    source, sink = ends(load({**pattern, "sink": {"bootstrap_servers": "ours:1"}}))
+    assert [right.operation for right in source.rights([])] == ["READ"]
+    assert [right.operation for right in sink.rights(["ztf_1"])] == ["WRITE", "WRITE"]
