@@ -1,0 +1,64 @@
+"""A batch is bounded in messages, bytes and time, whatever comes."""
+
+from collections.abc import Sequence
+
+from broker.kafka.gather import Gatherer
+
+
+class Given:
+    """A message of a size."""
+
+    def __init__(self, size: int) -> None:
+        self._value = bytes(size)
+
+    def error(self) -> None:
+        return None
+
+    def value(self) -> bytes:
+        return self._value
+
+
+class Queue:
+    """Messages that are there; asked for more it takes the time it is given."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.left = [Given(size) for size in sizes]
+        self.now = 0.0
+        self.asked: list[int] = []
+
+    def consume(self, limit: int, seconds: float) -> Sequence[Given]:
+        self.asked.append(limit)
+        taken, self.left = self.left[:limit], self.left[limit:]
+        if len(taken) < limit:
+            self.now += seconds
+        return taken
+
+    def gatherer(self, most: int) -> Gatherer:
+        return Gatherer(self.consume, most, lambda: self.now)  # type: ignore[arg-type]
+
+
+def test_messages_bound_a_batch() -> None:
+    queue = Queue(*[10] * 100)
+    assert len(queue.gatherer(2**30)(30, 1.0)) == 30
+    assert queue.now == 0.0
+
+
+def test_time_bounds_a_batch_that_does_not_fill() -> None:
+    queue = Queue(10, 10)
+    assert len(queue.gatherer(2**30)(30, 1.0)) == 2
+    assert queue.now == 1.0
+
+
+def test_bytes_bound_a_batch_once_sizes_are_known() -> None:
+    queue = Queue(*[1_000_000] * 200)
+    gather = queue.gatherer(4_000_000)
+    first = gather(100, 1.0)
+    assert 4 <= len(first) <= 5
+    assert 4 <= len(gather(100, 1.0)) <= 5
+
+
+def test_small_messages_after_a_giant_come_in_large_batches_again() -> None:
+    queue = Queue(10_000_000, *[100] * 5000)
+    gather = queue.gatherer(20_000_000)
+    sizes = [len(gather(256, 0.0)) for _ in range(8)]
+    assert sizes[-1] == 256
