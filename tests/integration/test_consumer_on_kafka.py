@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 import re
 import subprocess
 import time
@@ -305,15 +304,6 @@ class TestRefusals:
         assert f"topic {topic}.enriched, to write to, does not exist" in last
         assert f"({topic}.enriched, {topic}.dead-letter are needed)" in last
         assert cluster.committed(topic, f"group-{topic}") == 0
-
-    def test_a_record_too_large_for_the_output_stops_before_the_commit(
-        self, cluster: Cluster, consume: Run
-    ) -> None:
-        topic = cluster.make(partitions=1, **{"max.message.bytes": "20000"})
-        cluster.publish(topic, [b"\x07" + random.Random(1).randbytes(19_850)])
-        code, _, log = consume(topic)
-        assert code == 1
-        assert "raise max.message.bytes of the topic" in log.splitlines()[-1]
 
     def test_a_setting(self, run: Run) -> None:
         code, _, log = run("broker-consumer", "--topic", "a", "--topic", "b")
