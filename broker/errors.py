@@ -23,7 +23,6 @@ and `TooLarge` in one place (`broker.delivery`). Anything else, as an error of t
 the commit with exit code 1, and the batch comes again.
 """
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -166,7 +165,6 @@ class RegistryError(NightjarError):
 
 
 def _line(text: str) -> str:
-    text = re.sub(r"\s*\n\s*", " ", text)
     cut = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
     return cut if cut.isprintable() else "".join(map(_printable, cut))
 
