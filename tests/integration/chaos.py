@@ -24,7 +24,7 @@ from .ledger import Ledger
 FULL = os.environ.get("NIGHTJAR_CHAOS") == "full"
 """Set by `make chaos`; else a short form, for CI."""
 
-ALERTS = 50_000 if FULL else 1_500
+ALERTS = 50_000 if FULL else 1_000
 PATIENCE_SECONDS = 1800 if FULL else 150
 PARTITIONS = 4
 MOST_MEMORY_KIB = 1024 * 1024

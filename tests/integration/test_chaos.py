@@ -52,6 +52,7 @@ def stage(
     stage.close()
 
 
+@long_form  # the short one is in test_delivery.py
 def test_consumers_that_are_killed(stage: Stage, record: Record) -> None:
     stage.set()
     chance = random.Random(1)
