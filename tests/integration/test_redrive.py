@@ -160,7 +160,8 @@ def made(cluster: Cluster, partitions: int = 1) -> str:
 
 def letter_of(message: Message, prefix: str, reason: Reason = Reason.SCHEMA_UNKNOWN):
     build = RecordBuilder(lambda _topic: prefix, "0.1.0")
-    return build(Rejected(message, reason, "cannot be read"))
+    (record,) = build(Rejected(message, reason, "cannot be read")).records
+    return record
 
 
 def write(cluster: Cluster, *records) -> None:

@@ -380,3 +380,22 @@ def test_a_password_that_changes_while_alerts_are_read(
     assert "has changed: the next connection uses it" in log
     assert "Authentication failed" in log  # else the old password was never asked for again
     assert not any(password in log for password in ("the old one", "the new one"))
+
+
+@pytest.mark.parametrize(("password", "code"), [(PASSWORD, 0), (WRONG, 2)])
+def test_topics_of_a_cluster_that_asks_who_we_are(
+    cluster: Cluster, run: Run, secured: SecuredServer, password: str, code: int
+) -> None:
+    source = cluster.make(outputs=False)
+    settings = {"PROTOCOL": "scram", "USERNAME": USER, "PASSWORD": password, "CA_FILE": str(secured.ca_file)}
+    environment = {f"BROKER_KAFKA__SECURITY__{name}": value for name, value in settings.items()}
+    began = time.monotonic()
+    said = run(
+        "broker-topics", "--prefix", source, "--bootstrap-servers", secured.servers["SCRAM"], **environment
+    )
+    assert said[0] == code, said[2]
+    assert time.monotonic() - began < 15, "nobody waits for a time-out over a wrong password"
+    if code:
+        assert "check the user name, the password and the mechanism" in said[2].splitlines()[-1]
+    else:
+        assert f"{source}.redrive" in said[1]

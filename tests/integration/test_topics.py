@@ -1,6 +1,5 @@
 """``broker-topics`` as a process, on a real Apache Kafka."""
 
-import time
 import uuid
 from collections.abc import Callable
 
@@ -8,7 +7,6 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from .conftest import Cluster
-from .kafka_server import PASSWORD, USER, KafkaServer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -123,22 +121,3 @@ def test_more_copies_than_brokers_are_refused(cluster: Cluster, topics: Run) -> 
     assert code == 2
     assert "--replication 3: the cluster has 1 broker: give no more" in log
     assert list(there(cluster.servers, source)) == [source]
-
-
-@pytest.mark.parametrize(("password", "code"), [(PASSWORD, 0), ("wrong", 2)])
-def test_a_cluster_that_asks_who_we_are(
-    cluster: Cluster, run: Run, server: KafkaServer, password: str, code: int
-) -> None:
-    source = cluster.make(outputs=False)
-    settings = {"PROTOCOL": "scram", "USERNAME": USER, "PASSWORD": password, "CA_FILE": str(server.ca_file)}
-    environment = {f"BROKER_KAFKA__SECURITY__{name}": value for name, value in settings.items()}
-    began = time.monotonic()
-    said = run(
-        "broker-topics", "--prefix", source, "--bootstrap-servers", server.secure_servers, **environment
-    )
-    assert said[0] == code, said[2]
-    assert time.monotonic() - began < 15, "nobody waits for a time-out over a wrong password"
-    if code:
-        assert "check the user name, the password and the mechanism" in said[2].splitlines()[-1]
-    else:
-        assert f"{source}.redrive" in said[1]
