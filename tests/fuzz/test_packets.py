@@ -51,7 +51,8 @@ def test_every_message_ends_in_one_of_the_outcomes(fuzzed: Fuzzer) -> None:
 
 def test_every_outcome_is_reached(fuzzed: Fuzzer) -> None:
     reached = {label for tally in fuzzed.tallies.values() for label in tally.outcomes}
-    assert reached == set(LABELS) - {Reason.NULL_VALUE.value}
+    # No packet is null, and no limit of a topic is known here.
+    assert reached == set(LABELS) - {Reason.NULL_VALUE.value, Reason.MESSAGE_TOO_LARGE.value}
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
