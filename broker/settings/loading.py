@@ -96,6 +96,8 @@ def _read(config: Path) -> dict[str, Any]:
         refuse_in_file(content, PREFIX)
     except SettingsError as error:
         raise SettingsError(f"--config {config}: {error}") from None
+    except RecursionError as error:
+        raise SettingsError(f"--config {config} holds itself, or is too deep: write it out") from error
     return content
 
 
