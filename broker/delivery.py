@@ -53,13 +53,12 @@ class Patience(Protocol):
 
 
 @dataclass(frozen=True)
-class AtLeastOnce:
-    """First every acknowledgement, then the offsets: what fails in between comes again, nothing is lost.
+class _Delivery:
+    """What both ways need.
 
     Attributes
     ----------
     source : Source
-    sink : Sink
     smaller : callable
         Parcel in place of one that is too large for its topic.
     metrics : Metrics
@@ -67,10 +66,22 @@ class AtLeastOnce:
     """
 
     source: Source
-    sink: Sink
     smaller: Callable[[Parcel], Parcel]
     metrics: Metrics
     patience: Patience
+
+
+@dataclass(frozen=True)
+class AtLeastOnce(_Delivery):
+    """First every acknowledgement, then the offsets: what fails in between comes again, nothing is lost.
+
+    Attributes
+    ----------
+    sink : Sink
+        And those of `_Delivery`.
+    """
+
+    sink: Sink
 
     def deliver(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Write, wait for every acknowledgement, commit; give what was delivered.
@@ -104,36 +115,32 @@ class AtLeastOnce:
     def _shrink(self, parcels: list[Parcel], refused: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Put smaller parcels in the place of those refused, which are tried alone: their neighbours may be why."""
         again: list[tuple[int, int]] = []
+        shrunk: set[int] = set()
         for i, j in refused:
+            if i in shrunk:  # its other records went with the first
+                continue
             try:
                 self.sink.write([parcels[i].records[j]])
             except TooLarge:
                 parcels[i] = self.smaller(parcels[i])
+                shrunk.add(i)
                 again += [(i, k) for k in range(len(parcels[i].records))]
             except Unavailable:
                 again.append((i, j))
-        return sorted(set(again))
+        return again
 
 
 @dataclass(frozen=True)
-class ExactlyOnce:
+class ExactlyOnce(_Delivery):
     """Records and offsets in one transaction.
 
     Attributes
     ----------
-    source : Source
     sink : TransactionalSink
-    smaller : callable
-        Parcel in place of one that is too large for its topic.
-    metrics : Metrics
-    patience : Patience
+        And those of `_Delivery`.
     """
 
-    source: Source
     sink: TransactionalSink
-    smaller: Callable[[Parcel], Parcel]
-    metrics: Metrics
-    patience: Patience
 
     def deliver(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Publish and commit; give what was delivered, which leaves out partitions that went to others meanwhile."""

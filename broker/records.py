@@ -67,7 +67,7 @@ class RecordBuilder:
         if isinstance(outcome, Rejected):
             return self._letter(outcome)
         parcel = Parcel(outcome, self._enriched_records(outcome))
-        return parcel if self._fits(parcel.records[0]) else self.smaller(parcel)
+        return parcel if all(map(self._fits, parcel.records)) else self.smaller(parcel)
 
     def smaller(self, parcel: Parcel) -> Parcel:
         """Build in the place of a parcel that Kafka does not take one that is smaller.
@@ -77,7 +77,8 @@ class RecordBuilder:
         KafkaError
             If nothing smaller tells what must be told.
         """
-        topic, size = parcel.records[0].topic, parcel.records[0].size
+        refused = next((record for record in parcel.records if not self._fits(record)), parcel.records[0])
+        topic, size = refused.topic, refused.size
         if isinstance(parcel.outcome, Rejected):
             if parcel.message.value is None:
                 raise KafkaError(

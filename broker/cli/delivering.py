@@ -44,8 +44,8 @@ def delivery_of(
         lambda _topic: settings.prefix, version("nightjar"), store, ids, limits=limits, lite=settings.lite
     )
     if isinstance(sink, KafkaTransactions):
-        return pack, ExactlyOnce(source, sink, pack.smaller, metrics, patience)
-    return pack, AtLeastOnce(source, sink, pack.smaller, metrics, patience)
+        return pack, ExactlyOnce(source, pack.smaller, metrics, patience, sink)
+    return pack, AtLeastOnce(source, pack.smaller, metrics, patience, sink)
 
 
 def _sink(settings: Settings, patience: Patience, stop: threading.Event) -> KafkaSink:

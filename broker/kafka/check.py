@@ -3,26 +3,22 @@
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import NightjarError
 from broker.kafka import certificates
 from broker.kafka.connection import MAX_MESSAGE_BYTES
 from broker.kafka.ends import End, ends
-from broker.kafka.rights import REQUEST_SECONDS, granted
+from broker.kafka.limits import SIZE, size_limits
+from broker.kafka.rights import granted
 from broker.settings import Sasl, Settings
 
 CONNECT_SECONDS = 8.0
 """Longest wait for a broker: whoever calls for a check is looking at it."""
-
-SIZE = "max.message.bytes"
 
 
 @dataclass(frozen=True)
@@ -120,24 +116,11 @@ def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator
 
 def _sizes(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
     there = [topic for topic in end.outputs if topic in metadata.topics]
-    if not there or metadata.controller_id not in metadata.brokers:
-        return
-    asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in there]
-    answers = admin.describe_configs(asked, request_timeout=REQUEST_SECONDS)
-    for resource, future in answers.items():
-        yield _size(f"{SIZE} of {resource.name}", future)
-
-
-def _size(check: str, future: "Future[Any]") -> Finding:
-    try:
-        size = int(future.result(timeout=REQUEST_SECONDS + 1)[SIZE].value)
-    except KafkaException as error:
-        return Finding(check, f"not told: {error.args[0].str()}")  # DESCRIBE_CONFIGS is not needed for work
-    except TimeoutError:
-        return Finding(check, "not told")
-    if size < MAX_MESSAGE_BYTES:
-        return Finding(check, str(size), f"raise it to {MAX_MESSAGE_BYTES}, or large alerts end the consumer")
-    return Finding(check, str(size))
+    for topic, size in size_limits(admin, metadata, there).items():
+        small = size is not None and size < MAX_MESSAGE_BYTES
+        remedy = f"raise it to {MAX_MESSAGE_BYTES}, or large alerts become dead letters" if small else None
+        # The right to ask (DESCRIBE_CONFIGS) is not needed for work.
+        yield Finding(f"{SIZE} of {topic}", "not told" if size is None else str(size), remedy)
 
 
 def _counted(number: int, thing: str) -> str:

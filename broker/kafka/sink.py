@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError as Fault
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
 
 from broker.alert import Record
 from broker.errors import ConfigurationError, KafkaError, SettingsError, TooLarge, Unavailable
@@ -23,6 +24,8 @@ from broker.kafka.connection import (
     await_broker,
     client,
     connection,
+    look,
+    of_connection,
 )
 from broker.kafka.faults import MISSING_TOPIC, REFUSALS, TOO_LARGE, as_ours
 from broker.kafka.limits import size_limits
@@ -103,14 +106,19 @@ class KafkaSink:
         self._flight = Flight()
         self._stop = stop
         self._on_wait = on_wait
-        self._security = security
-        self._connection = connection(bootstrap_servers, security)
-        self._settings = _properties(settings, patient=on_wait is not None) | self._connection | self._owned()
-        self._producer = client(Producer, self._settings, self._listener, security)
+        self._servers, self._security = bootstrap_servers, security
+        self._extra = of_connection(settings.extra)
+        self._settings = _properties(settings, patient=on_wait is not None) | self._owned()
+        self._producer = self._new_producer()
         self.cluster_id = ""
         metadata = await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
         if metadata is not None:
             self.cluster_id = str(metadata.cluster_id)
+
+    def _new_producer(self) -> Producer:
+        # The connection is asked for anew each time: a password may have changed in its file.
+        properties = self._settings | connection(self._servers, self._security)
+        return client(Producer, properties, self._listener, self._security)
 
     def _owned(self) -> dict[str, Any]:
         """Give what a kind of sink adds to the properties."""
@@ -142,9 +150,18 @@ class KafkaSink:
                         f"itself ({', '.join(topics)} are needed): create it, or correct --output-prefix"
                     )
                 self._stop.wait(SLICE_SECONDS)
-        limits = size_limits(self._connection, topics)
+        limits = self._limits(topics)
         self._keep_batches_below(min(limits.values(), default=MAX_MESSAGE_BYTES))
         return limits
+
+    def _limits(self, topics: Sequence[str]) -> dict[str, int]:
+        """Bytes each topic takes, at most what we send; what one that does not tell refuses is found as it comes."""
+        metadata = look(self._producer)
+        if metadata is None:
+            return dict.fromkeys(topics, MAX_MESSAGE_BYTES)
+        properties = self._extra | connection(self._servers, self._security)
+        found = size_limits(client(AdminClient, properties, self._listener), metadata, topics)
+        return {topic: min(size or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES) for topic, size in found.items()}
 
     def _keep_batches_below(self, limit: int) -> None:
         """Begin again with batches that the smallest topic takes: it measures batches, not records."""
@@ -157,7 +174,7 @@ class KafkaSink:
         with contextlib.suppress(KafkaException):  # one that was put out refuses even this
             self._producer.purge()
             self._producer.flush(SLICE_SECONDS)
-        self._producer = client(Producer, self._settings, self._listener, self._security)
+        self._producer = self._new_producer()
 
     def _fault_of(self, topic: str) -> Fault | None:
         fault: Fault | None

@@ -93,7 +93,7 @@ class TestAtLeastOnce:
         self, group: Group, sink: Broken, parcels: list[Parcel], lose: set[int] | None = None
     ) -> list[Parcel]:
         patience = Waits(group, lose or set())
-        return AtLeastOnce(group, sink, smaller, Metrics(), patience).deliver(parcels)
+        return AtLeastOnce(group, smaller, Metrics(), patience, sink).deliver(parcels)
 
     def test_only_what_was_not_acknowledged_is_written_again(self, group: Group) -> None:
         sink = Broken([Unavailable("down", [1, 2])])
@@ -110,6 +110,11 @@ class TestAtLeastOnce:
             "alerts.dead-letter",
             "alerts.enriched",
         ]
+
+    def test_a_parcel_of_which_all_is_too_large_becomes_smaller_once(self, group: Group) -> None:
+        sink = Broken()
+        self.deliver(group, sink, [parcel(0, b"LARGE", b"LARGE lite"), parcel(1)])
+        assert sink.written == [b"1", b"letter of 0"]
 
     def test_a_partition_that_was_lost_meanwhile_is_not_committed(self, group: Group) -> None:
         sink = Broken([Unavailable("down")])
@@ -128,7 +133,7 @@ class TestExactlyOnce:
         self, group: Group, sink: Broken, parcels: list[Parcel], lose: set[int] | None = None
     ) -> list[Parcel]:
         patience = Waits(group, lose or set())
-        return ExactlyOnce(group, sink, smaller, Metrics(), patience).deliver(parcels)
+        return ExactlyOnce(group, smaller, Metrics(), patience, sink).deliver(parcels)
 
     def test_a_transaction_that_was_given_up_is_begun_again_whole(self, group: Group) -> None:
         sink = Broken([Unavailable("down"), Unavailable("still")])

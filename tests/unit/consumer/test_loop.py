@@ -94,7 +94,7 @@ def consumer_of() -> Callable[..., Consumer]:
         }
         parts |= changed
         patience = Patience(source, parts["health"], parts["metrics"], parts["stop"])  # type: ignore[arg-type]
-        delivery = AtLeastOnce(source, sink, lambda parcel: parcel, parts["metrics"], patience)  # type: ignore[arg-type]
+        delivery = AtLeastOnce(source, lambda parcel: parcel, parts["metrics"], patience, sink)  # type: ignore[arg-type]
         return Consumer(source=source, delivery=delivery, **parts)  # type: ignore[arg-type]
 
     return make

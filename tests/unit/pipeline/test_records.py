@@ -190,6 +190,13 @@ def test_stamps_that_are_not_the_last_fields_are_cut_by_writing_again() -> None:
     assert small["diaSource"]["ra"] == record["diaSource"]["ra"]
 
 
+def test_a_lite_record_that_does_not_fit_takes_the_whole_parcel_with_it(pipeline: Pipeline) -> None:
+    (outcome,) = pipeline([Message(lsst_packet(), "in", 0, 0)])
+    parcel = RecordBuilder(lambda _: "out", "1", lite=True, limits={"out.lite": 500})(outcome)
+    assert [record.topic for record in parcel.records] == ["out.dead-letter"]
+    assert "larger than out.lite takes" in decoded(parcel.records[0])["error"]
+
+
 def test_a_record_its_topic_does_not_take_is_a_dead_letter_then_one_without_its_bytes(
     pipeline: Pipeline,
 ) -> None:
