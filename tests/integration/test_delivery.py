@@ -52,6 +52,19 @@ def account(
     return ledger
 
 
+@pytest.fixture
+def consumer(
+    start: Callable[..., subprocess.Popen[str]], kafka: str, untrained_model: Path
+) -> Callable[..., subprocess.Popen[str]]:
+    """Begin a consumer of a topic that goes on until it is told."""
+
+    def begin(topic: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        at = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
+        return start("broker-consumer", *at, "--model", str(untrained_model), *arguments, **environment)
+
+    return begin
+
+
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_every_message_has_one_outcome_in_order(
     cluster: Cluster, consume: Run, delivery: tuple[str, str]
@@ -75,16 +88,13 @@ def test_every_message_has_one_outcome_in_order(
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_killed_and_begun_again_it_loses_nothing(
     cluster: Cluster,
-    start: Callable[..., subprocess.Popen[str]],
+    consumer: Callable[..., subprocess.Popen[str]],
     consume: Run,
-    kafka: str,
-    untrained_model: Path,
     eventually: Callable[[Callable[[], bool]], None],
     delivery: tuple[str, str],
 ) -> None:
     topic, values = cluster.make(), packets(1200)
     cluster.publish(topic, values)
-    at = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
     quick = {
         "BROKER_KAFKA__MEMBERSHIP__SESSION_SECONDS": "6",
         "BROKER_KAFKA__MEMBERSHIP__HEARTBEAT_SECONDS": "1",
@@ -92,7 +102,7 @@ def test_killed_and_begun_again_it_loses_nothing(
     slices = {**quick, "BROKER_CONSUMER__BATCH_SIZE": "20"}
     for round_ in range(2):
         before = cluster.committed(topic, f"group-{topic}")
-        process = start("broker-consumer", *at, "--model", str(untrained_model), *delivery, **slices)
+        process = consumer(topic, *delivery, **slices)
         eventually(lambda: cluster.committed(topic, f"group-{topic}") > before)  # noqa: B023 - called at once
         time.sleep(0.13 * round_)
         process.send_signal(signal.SIGKILL)
@@ -197,15 +207,13 @@ def test_what_even_the_dead_letters_do_not_take_leaves_its_place_and_digest(
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_a_limit_that_is_lowered_midway_makes_dead_letters(
     cluster: Cluster,
-    start: Callable[..., subprocess.Popen[str]],
+    consumer: Callable[..., subprocess.Popen[str]],
     kafka: str,
-    untrained_model: Path,
     eventually: Callable[[Callable[[], bool]], None],
     delivery: tuple[str, str],
 ) -> None:
     topic = cluster.make(partitions=1)
-    at = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
-    process = start("broker-consumer", *at, "--model", str(untrained_model), *delivery)
+    process = consumer(topic, *delivery)
     cluster.publish(topic, [lsst_packet(alert_id=1)])
     eventually(lambda: cluster.committed(topic, f"group-{topic}") == 1)
     cluster.set(f"{topic}.enriched", "max.message.bytes", "120000")
@@ -240,21 +248,17 @@ def test_a_redriven_message_keeps_its_first_place_and_its_count(cluster: Cluster
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_the_new_group_protocol_across_rebalances(
     cluster: Cluster,
-    start: Callable[..., subprocess.Popen[str]],
-    kafka: str,
-    untrained_model: Path,
+    consumer: Callable[..., subprocess.Popen[str]],
     eventually: Callable[[Callable[[], bool]], None],
     delivery: tuple[str, str],
 ) -> None:
     topic, values = cluster.make(partitions=4), packets(1600)
     cluster.publish(topic, values)
-    at = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
     new = {"BROKER_KAFKA__MEMBERSHIP__PROTOCOL": "consumer", "BROKER_CONSUMER__BATCH_SIZE": "20"}
-    begin = ("broker-consumer", *at, "--model", str(untrained_model), *delivery)
-    running = [start(*begin, **new)]
+    running = [consumer(topic, *delivery, **new)]
     for _ in range(3):
         done = cluster.committed(topic, f"group-{topic}")
-        running.append(start(*begin, **new))
+        running.append(consumer(topic, *delivery, **new))
         eventually(lambda: cluster.committed(topic, f"group-{topic}") > done or done == len(values))  # noqa: B023
         running.pop(0).send_signal(signal.SIGTERM)
     eventually(lambda: cluster.committed(topic, f"group-{topic}") == len(values))
@@ -266,19 +270,53 @@ def test_the_new_group_protocol_across_rebalances(
 
 def test_two_consumers_with_one_instance_id_are_told(
     cluster: Cluster,
-    start: Callable[..., subprocess.Popen[str]],
+    consumer: Callable[..., subprocess.Popen[str]],
     kafka: str,
-    untrained_model: Path,
 ) -> None:
     topic = cluster.make()
-    at = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
     static = {"BROKER_KAFKA__MEMBERSHIP__INSTANCE_ID": "one"}
-    first = start("broker-consumer", *at, "--model", str(untrained_model), **static)
+    first = consumer(topic, **static)
     while "assigned" not in first.stderr.readline():
         pass
-    second = start("broker-consumer", *at, "--model", str(untrained_model), **static)
+    second = consumer(topic, **static)
     _, log = first.communicate(timeout=60)
     assert first.returncode == 2
     assert "another consumer has the same kafka.membership.instance_id" in log.splitlines()[-1]
     second.send_signal(signal.SIGTERM)
     second.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
+def test_every_real_packet_comes_out_whole_and_lite(
+    cluster: Cluster, consume: Run, lsst_paths: list[Path], ztf_paths: list[Path], delivery: tuple[str, str]
+) -> None:
+    values = [path.read_bytes() for path in sorted(lsst_paths + ztf_paths, key=lambda path: path.name)]
+    topic = cluster.make()
+    cluster.make_named(f"{topic}.lite", 2)
+    cluster.publish(topic, values)
+    code, _, log = consume(topic, "--lite", *delivery)
+    assert code == 0, log
+    ledger = account(cluster, topic, values)
+    ledger.read(cluster.servers, f"{topic}.lite")
+    assert (ledger.lost, ledger.repeats, ledger.out_of_order, ledger.broken) == (set(), 0, 0, [])
+    assert ledger.count("dead-letter") == 0
+    assert ledger.count("lite") == len(values)
+
+
+def test_a_redriven_alert_comes_out_enriched_once(
+    cluster: Cluster, consume: Run, run: Run, kafka: str
+) -> None:
+    topic = cluster.make(partitions=1)
+    cluster.make_named(f"{topic}.redrive", 1)
+    cluster.set(f"{topic}.enriched", "max.message.bytes", "50000")
+    cluster.publish(topic, [lsst_packet(alert_id=4)])
+    assert "message_too_large 1" in consume(topic)[1]
+    cluster.set(f"{topic}.enriched", "max.message.bytes", "10485760")
+    redrive = ("broker-redrive", "--topic", f"{topic}.dead-letter", "--bootstrap-servers", kafka)
+    for _ in range(2):  # a second run finds nothing left to do
+        assert run(*redrive)[0] == 0
+        assert consume(topic)[0] == 0
+    (message,) = cluster.read(f"{topic}.enriched")
+    headers = dict(message.headers())
+    assert (headers["source-topic"], headers["source-offset"]) == (topic.encode(), b"0")
+    assert (headers["redrive-count"], headers["alert-id"]) == (b"1", b"4")
