@@ -1,10 +1,23 @@
 """Which Kafka the small programs talk to: told as for ``broker-consumer``, by the very same file."""
 
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+import typer
 
 from broker.kafka.connection import of_connection
 from broker.settings import Extra, Security, Settings, SinkSettings, SourceSettings, checked, load
+
+Servers = Annotated[str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")]
+"""Option of the programs that talk to one cluster."""
+
+ResultsConfig = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML file as broker-consumer takes it: cluster and security of its section sink, else kafka."
+    ),
+]
+"""Option of the programs that read results."""
 
 Connection: TypeAlias = tuple[str, Security]
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from broker.cli.clusters import of_redrive, of_results, of_topics, settings_of
+from broker.cli.clusters import ResultsConfig, Servers, of_redrive, of_results, of_topics, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.redriving import Redrive, lines
 from broker.errors import SettingsError
@@ -50,15 +50,8 @@ def _choice(
 @app.command()
 def redrive(
     topic: Annotated[str, typer.Option(help="Topic of dead letters, PREFIX.dead-letter.")],
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file as broker-consumer takes it: cluster and security of its section sink, else kafka."
-        ),
-    ] = None,
+    bootstrap_servers: Servers = None,
+    config: ResultsConfig = None,
     reason: Annotated[
         list[str] | None, typer.Option(help="Only letters with this reason; may be given again.")
     ] = None,

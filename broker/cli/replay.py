@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker.alert import Record
-from broker.cli.clusters import of_alerts, settings_of
+from broker.cli.clusters import Servers, of_alerts, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.kafka import KafkaSink
 from broker.packet_files import Packet, PacketFiles
@@ -79,9 +79,7 @@ class Replay:
 def replay(
     paths: Annotated[list[Path], typer.Argument(help="Files, tar archives, and folders to search for both.")],
     topic: Annotated[str, typer.Option(help="Topic to publish on.")],
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
-    ] = None,
+    bootstrap_servers: Servers = None,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ import schemas
 from broker.alert import Message, Survey
 from broker.avro.decode import Decoder, decode
 from broker.avro.frame import CONTAINER_MAGIC, FRAME_MAGIC, FRAME_SIZE
-from broker.cli.clusters import of_results, settings_of
+from broker.cli.clusters import ResultsConfig, Servers, of_results, settings_of
 from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.cli.registries import decoder
@@ -210,15 +209,8 @@ def _survey_ids() -> frozenset[int | None]:
 @app.command()
 def subscribe(
     topic: Annotated[list[str], typer.Option(help="Topic to read; may be given again.")],
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file as broker-consumer takes it: cluster and security of its section sink, else kafka."
-        ),
-    ] = None,
+    bootstrap_servers: Servers = None,
+    config: ResultsConfig = None,
     group_id: Annotated[
         str | None,
         typer.Option(help="Read as a member of this group and commit what is printed. Default: no group."),

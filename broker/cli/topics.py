@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.clusters import of_source_topics, of_topics, settings_of
+from broker.cli.clusters import Servers, of_source_topics, of_topics, settings_of
 from broker.cli.ending import REFUSED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.tables import table
 from broker.errors import SettingsError
@@ -123,9 +123,7 @@ def topics(
             min=1, help="Copies of each. Default: one on each broker of the cluster, at most three."
         ),
     ] = None,
-    bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Kafka, host:port. Default localhost:9092.")
-    ] = None,
+    bootstrap_servers: Servers = None,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -107,7 +107,18 @@ class MutualTls(Encrypted):
 
 
 class Sasl(Encrypted):
-    """What both modes with a user and a password have."""
+    """What both modes with a user and a password have.
+
+    Attributes
+    ----------
+    ca_file : Path or None
+        PEM file of the certificate authority; None takes those the system trusts.
+    username : str
+    password : SecretStr or None
+        From the environment (``BROKER_KAFKA__SECURITY__PASSWORD``), or else
+    password_file : Path or None
+        a file that holds nothing but the password; read again when it changes.
+    """
 
     mechanism: ClassVar[str]
 
@@ -147,36 +158,14 @@ class Sasl(Encrypted):
 
 
 class Scram(Sasl):
-    """SASL/SCRAM-SHA-512 over TLS, as Rubin's alert stream asks for.
-
-    Attributes
-    ----------
-    ca_file : Path or None
-        PEM file of the certificate authority; None takes those the system trusts.
-    username : str
-    password : SecretStr or None
-        From the environment (``BROKER_KAFKA__SECURITY__PASSWORD``), or else
-    password_file : Path or None
-        a file that holds nothing but the password; read again when it changes.
-    """
+    """SASL/SCRAM-SHA-512 over TLS, as Rubin's alert stream asks for."""
 
     mechanism = "SCRAM-SHA-512"
     protocol: Literal["scram"]
 
 
 class Plain(Sasl):
-    """SASL/PLAIN over TLS, as many hosted clusters ask for.
-
-    Attributes
-    ----------
-    ca_file : Path or None
-        PEM file of the certificate authority; None takes those the system trusts.
-    username : str
-    password : SecretStr or None
-        From the environment (``BROKER_KAFKA__SECURITY__PASSWORD``), or else
-    password_file : Path or None
-        a file that holds nothing but the password; read again when it changes.
-    """
+    """SASL/PLAIN over TLS, as many hosted clusters ask for."""
 
     mechanism = "PLAIN"
     protocol: Literal["plain"]

