@@ -52,6 +52,17 @@ MISSING_TOPIC = {Fault.UNKNOWN_TOPIC_OR_PART, Fault._UNKNOWN_TOPIC, Fault._UNKNO
 TOO_LARGE = {Fault.MSG_SIZE_TOO_LARGE, Fault.RECORD_LIST_TOO_LARGE}
 """A record, or the batch it stood in, that its topic does not take."""
 
+NEVER_TAKEN = {
+    Fault.INVALID_RECORD,
+    Fault.INVALID_TIMESTAMP,
+    Fault.POLICY_VIOLATION,
+    Fault.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    Fault.UNSUPPORTED_COMPRESSION_TYPE,
+    Fault._INVALID_ARG,
+    Fault._NOT_IMPLEMENTED,
+}
+"""A record that its topic refuses for what it is, as a compacted topic one without a key: no waiting mends that."""
+
 TAKEN_OVER = {
     Fault._FENCED,
     Fault.PRODUCER_FENCED,

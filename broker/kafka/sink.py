@@ -27,7 +27,7 @@ from broker.kafka.connection import (
     look,
     of_connection,
 )
-from broker.kafka.faults import MISSING_TOPIC, REFUSALS, TOO_LARGE, as_ours
+from broker.kafka.faults import MISSING_TOPIC, NEVER_TAKEN, REFUSALS, TOO_LARGE, as_ours
 from broker.kafka.limits import size_limits
 from broker.settings import Security, SinkSettings
 
@@ -259,6 +259,8 @@ class KafkaSink:
         if codes <= TOO_LARGE or (self._all_or_none and codes & TOO_LARGE):
             advice = f"raise max.message.bytes of the topic (we send up to {MAX_MESSAGE_BYTES})"
             return TooLarge(f"{what}: {advice}", sorted(self._flight.failures))
+        if codes & NEVER_TAKEN:
+            return KafkaError(f"{what}: correct the settings of the topic, see broker-topics")
         if any(one.fatal() for one in self._flight.failures.values()) or Fault._FATAL in codes:
             self._renew()
         return Unavailable(what, sorted(self._flight.failures))

@@ -320,3 +320,43 @@ def test_a_redriven_alert_comes_out_enriched_once(
     headers = dict(message.headers())
     assert (headers["source-topic"], headers["source-offset"]) == (topic.encode(), b"0")
     assert (headers["redrive-count"], headers["alert-id"]) == (b"1", b"4")
+
+
+def test_redrives_of_a_cluster_that_holds_results_alone_have_a_consumer_of_theirs(
+    cluster: Cluster, run: Run, kafka: str, untrained_model: Path
+) -> None:
+    prefix = cluster.make(partitions=1)  # nobody reads the topic of this name here
+    cluster.make_named(f"{prefix}.redrive", 1)
+    cluster.publish(f"{prefix}.redrive", [lsst_packet(alert_id=4)])
+    cluster.publish(prefix, [lsst_packet(alert_id=5)])
+    code, output, log = run(
+        "broker-consumer",
+        *(
+            "--topic-pattern",
+            "none-but-the-redrives",
+            "--output-prefix",
+            prefix,
+            "--bootstrap-servers",
+            kafka,
+        ),
+        *("--group-id", f"redrives-{prefix}", "--model", str(untrained_model), "--exit-at-end"),
+    )
+    assert (code, output[:11]) == (0, "consumed 1:"), log
+    (message,) = cluster.read(f"{prefix}.enriched")
+    assert dict(message.headers())["alert-id"] == b"4"
+
+
+@pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
+def test_a_topic_that_never_takes_the_record_ends_it_before_the_commit(
+    cluster: Cluster, consume: Run, delivery: tuple[str, str]
+) -> None:
+    topic = cluster.make(partitions=1, outputs=False)
+    cluster.make_named(f"{topic}.enriched", 1)
+    cluster.make_named(
+        f"{topic}.dead-letter", 1, **{"cleanup.policy": "compact"}
+    )  # wants a key, a message had none
+    cluster.publish(topic, [b"no alert"])
+    code, _, log = consume(topic, *delivery)
+    assert code == 1
+    assert "correct the settings of the topic" in log.splitlines()[-1]
+    assert cluster.committed(topic, f"group-{topic}") == 0
