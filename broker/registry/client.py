@@ -7,7 +7,6 @@ bounded by neither. Redirects are not followed, so that a password goes nowhere 
 import base64
 import http.client
 import json
-import random
 import socket
 import ssl
 import threading
@@ -20,6 +19,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from broker.backoff import delays
 from broker.errors import RegistryError, SettingsError
 from broker.settings import RegistryConnection
 
@@ -27,8 +27,7 @@ MOST_BYTES = 4 * 1024 * 1024
 """Of an answer; Rubin's schemas take 0.1 MB."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
-"""Seconds between two tries: doubled each time, and shortened by up to half so that consumers which began
-together do not go on together."""
+"""Seconds between two tries."""
 
 JSON = "application/vnd.schemaregistry.v1+json"
 
@@ -154,6 +153,7 @@ class RegistryClient:
         RegistryTrouble
             The last one, with the number of tries.
         """
+        waits = delays(FIRST_WAIT, LONGEST_WAIT)
         for tries in range(1, self._retries + 2):
             try:
                 return attempt()
@@ -162,8 +162,7 @@ class RegistryClient:
                     counted = "once" if tries == 1 else f"{tries} times"
                     detail = f"the registry at {self.url} was asked {counted}: {trouble.detail}"
                     raise RegistryTrouble(trouble.kind, detail) from None
-            # Not for secrets: it spreads requests.
-            self._sleep(min(LONGEST_WAIT, FIRST_WAIT * 2 ** (tries - 1)) * random.uniform(0.5, 1.0))  # noqa: S311
+            self._sleep(next(waits))
         raise AssertionError("the last try returns or raises")
 
     @contextmanager

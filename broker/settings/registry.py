@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from broker.errors import SettingsError
+from broker.settings.secrets import read
 from broker.settings.security import Section
 
 
@@ -66,18 +66,11 @@ class RegistryConnection(Section):
         Raises
         ------
         SettingsError
-            When the file cannot be read.
+            When the file cannot be read, or is empty.
         """
-        if self.password is not None:
-            return self.password.get_secret_value()
-        if self.password_file is None:
+        if self.username is None:
             return None
-        try:
-            return self.password_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SettingsError(
-                f"registry password_file {self.password_file}: {error.strerror}: mount it, or name another"
-            ) from error
+        return read("registry password_file", self.password, self.password_file)
 
 
 class RegistrySettings(RegistryConnection):

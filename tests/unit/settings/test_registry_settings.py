@@ -1,5 +1,7 @@
 """Settings of the schema registry: where it is, who we are, and what must agree."""
 
+from pathlib import Path
+
 import pytest
 
 from broker.errors import SettingsError
@@ -78,3 +80,14 @@ def test_a_password_file_is_read_when_it_is_needed(tmp_path) -> None:
         connection.secret()
     (tmp_path / "password").write_text("hush\n")
     assert connection.secret() == "hush"
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"\xff\xfe", "is no text"), (b" \n", "is empty")])
+def test_a_file_that_holds_no_password_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, why: str
+) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    settings = RegistrySettings(url="http://localhost:1", username="u", password_file=file)
+    with pytest.raises(SettingsError, match=f"registry password_file .* {why}"):
+        settings.secret()
