@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from broker.alert import Record
 from broker.cli.clusters import Servers, of_alerts, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
-from broker.kafka import KafkaSink
+from broker.kafka import KafkaSink, rights
+from broker.kafka.ends import End
 from broker.packet_files import Packet, PacketFiles
 
 CHUNK = 100
@@ -111,6 +112,8 @@ def replay(
         settings = settings_of(config)
         connection, producer = of_alerts(settings, bootstrap_servers)
         patience = settings.consumer.connect_seconds
+        end = End("sink", *connection, producer.extra, None, None, (topic,))
+        rights.require_of(end, patience, stop)
         sink = KafkaSink(*connection, producer, connect_seconds=patience, stop=stop)
         run = Replay(sink, topic, console, rate)
         with _bar(console) as progress:

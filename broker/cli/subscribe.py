@@ -19,7 +19,8 @@ from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, s
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.cli.registries import decoder
 from broker.errors import AlertError, SettingsError
-from broker.kafka import KafkaReader, KafkaSource
+from broker.kafka import KafkaReader, KafkaSource, rights
+from broker.kafka.ends import End
 from broker.settings import ConsumerSettings, Topics, checked
 from broker.topics import ENRICHED_SUFFIX
 
@@ -266,8 +267,14 @@ def subscribe(
         patience = settings.consumer.model_dump(include={"connect_seconds", "topic_seconds"})
         limits = checked(ConsumerSettings, {**patience, "start": start, "exit_at_end": exit_at_end})
         kafka = of_results(settings, bootstrap_servers, group_id)
+        topics = Topics(tuple(topic))
+        rights.require_of(
+            End("source", kafka.bootstrap_servers, kafka.security, kafka.extra, topics, group_id, ()),
+            limits.connect_seconds,
+            stop,
+        )
         kind = KafkaReader if group_id is None else KafkaSource
-        source = kind(kafka, limits, Topics(tuple(topic)), stop)
+        source = kind(kafka, limits, topics, stop)
         show = TablePrinter(Console()) if form is Format.TABLE else LinePrinter(with_alert=with_alert)
         asked = {
             "anomaly": min_anomaly,

@@ -104,7 +104,7 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
 
 
 def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
-    for right, answer in granted(admin, metadata, end.rights(metadata.topics)).items():
+    for right, answer in granted(end, admin, metadata).items():
         if answer is None:
             yield Finding(str(right), "not told: found when it is used")
         elif answer:

@@ -9,8 +9,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.kafka.connection import Listener, await_broker, client, connection, of_connection
+from broker.kafka.transactional_ids import FRESH_PREFIX
 from broker.settings import Extra, Sasl, Security, Settings, Topics
 from broker.topics import OUTPUT_SUFFIXES
+
+TRANSACTIONAL_ID = "transactional id"
+ANY_FRESH = f"{FRESH_PREFIX}*"
+"""What messages call the ids that a consumer takes anew at each start; an ACL for them is PREFIXED."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Right:
     Attributes
     ----------
     operation : "READ" or "WRITE"
-    kind : "topic" or "group"
+    kind : "topic", "group" or "transactional id"
     name : str
     """
 
@@ -50,6 +55,8 @@ class End:
         Group to read them in.
     outputs : tuple of str
         Topics to write here.
+    transactional_id : str or None
+        Under which they are written in transactions, if they are.
     """
 
     role: str
@@ -59,6 +66,7 @@ class End:
     inputs: Topics | None
     group_id: str | None
     outputs: tuple[str, ...]
+    transactional_id: str | None = None
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -106,17 +114,21 @@ class End:
         """Give what we must be allowed to do."""
         group = [Right("READ", "group", self.group_id)] if self.group_id else []
         read = [Right("READ", "topic", topic) for topic in self.read_here(existing)]
-        return group + read + [Right("WRITE", "topic", topic) for topic in self.outputs]
+        write = [Right("WRITE", "topic", topic) for topic in self.outputs]
+        transact = [Right("WRITE", TRANSACTIONAL_ID, self.transactional_id)] if self.transactional_id else []
+        return group + read + write + transact
 
 
 def ends(settings: Settings) -> Sequence[End]:
     """Give the cluster that is read and the one that is written, or the one that is both."""
     kafka, sink = settings.kafka, settings.sink
     outputs = tuple(settings.prefix + suffix for suffix in OUTPUT_SUFFIXES)
+    exactly = settings.consumer.delivery == "exactly-once"
+    written = outputs, (sink.transactional_id or ANY_FRESH) if exactly else None
     here = kafka.bootstrap_servers, kafka.security, kafka.extra, settings.wanted, kafka.group_id
     if sink.bootstrap_servers is None:
-        return [End("source and sink", *here, outputs)]
+        return [End("source and sink", *here, *written)]
     return [
         End("source", *here, ()),
-        End("sink", *settings.sink_connection, sink.extra, None, None, outputs),
+        End("sink", *settings.sink_connection, sink.extra, None, None, *written),
     ]

@@ -15,12 +15,20 @@ REFUSALS = {
     Fault.TOPIC_AUTHORIZATION_FAILED: "ask for the right to this topic",
     Fault.GROUP_AUTHORIZATION_FAILED: "ask for the right to this group, or choose another group_id",
     Fault.CLUSTER_AUTHORIZATION_FAILED: "ask for the right to write with an idempotent producer",
-    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for WRITE and DESCRIBE on this transactional id, or choose "
-    "another",
+    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for WRITE on this transactional id, or choose another "
+    "sink.transactional_id",
     Fault.FENCED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
     Fault.UNRELEASED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
 }
 """Faults that waiting does not mend, and what does."""
+
+UNAUTHORIZED = {
+    Fault.TOPIC_AUTHORIZATION_FAILED,
+    Fault.GROUP_AUTHORIZATION_FAILED,
+    Fault.CLUSTER_AUTHORIZATION_FAILED,
+    Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+"""Of these, rights that we lack."""
 
 LOST_TO_OTHERS = {
     Fault.ILLEGAL_GENERATION,

@@ -1,8 +1,7 @@
 """What a cluster lets us do, asked at start: a right that is missing is told before anything is read.
 
-What cannot be asked is found when it is used, and `broker.kafka.faults` has its remedy: the right to a
-transactional id (Kafka's protocol tells of transactions that exist, not of rights to them), and idempotent writing
-(which WRITE on a topic implies since Kafka 2.8, so that its absence from the cluster's rights means nothing).
+What cannot be asked is idempotent writing: WRITE on a topic implies it since Kafka 2.8, so that its absence from the
+cluster's rights means nothing. It is found when it is used, and `broker.kafka.faults` has its remedy.
 """
 
 import logging
@@ -17,7 +16,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError
-from broker.kafka.ends import End, Right, ends
+from broker.kafka.ends import ANY_FRESH, TRANSACTIONAL_ID, End, Right, ends
+from broker.kafka.transactional_ids import fresh, may_use
 from broker.settings import Settings
 
 REQUEST_SECONDS = 4.0
@@ -25,6 +25,13 @@ REQUEST_SECONDS = 4.0
 
 DENIED = {Fault.TOPIC_AUTHORIZATION_FAILED, Fault.GROUP_AUTHORIZATION_FAILED}
 """How a cluster answers whom it does not even let look."""
+
+INSTEAD = {
+    "group": "or choose another group_id",
+    TRANSACTIONAL_ID: "or set sink.transactional_id to one that is granted "
+    f"({ANY_FRESH}, the default, takes a PREFIXED ACL)",
+}
+"""What else can be done where the right to something is missing."""
 
 logger = logging.getLogger("broker.kafka")
 
@@ -40,39 +47,54 @@ def require(settings: Settings, stop: threading.Event) -> None:
         When no broker answers.
     """
     for end in ends(settings):
-        admin, metadata = end.connect(settings.consumer.connect_seconds, stop)
-        if metadata is None:
-            return
-        lacking = denied(admin, metadata, end.rights(metadata.topics))
-        if lacking:
-            raise ConfigurationError(f"{end.role}: {refusal(end, lacking)}")
+        require_of(end, settings.consumer.connect_seconds, stop)
+
+
+def require_of(end: End, seconds: float, stop: threading.Event) -> None:
+    """See that we may do all that is meant to be done on one cluster, which has so many seconds to answer.
+
+    Raises
+    ------
+    ConfigurationError, KafkaError
+        As `require`.
+    """
+    admin, metadata = end.connect(seconds, stop)
+    if metadata is None:
+        return
+    lacking = [right for right, answer in granted(end, admin, metadata).items() if answer is False]
+    if lacking:
+        raise ConfigurationError(f"{end.role}: {refusal(end, lacking)}")
 
 
 def refusal(end: End, lacking: Sequence[Right]) -> str:
     """Say which rights are missing and what to do, in one line."""
     what = ", ".join(map(str, lacking))
-    other = " or choose another group_id" if any(right.kind == "group" for right in lacking) else ""
+    kinds = {right.kind for right in lacking}
+    other = "".join(f", {advice}" for kind, advice in INSTEAD.items() if kind in kinds)
     return (
         f"{end.servers} does not grant {end.we} {what}: ask those who run the cluster for it (an ACL that allows "
-        f"it){',' if other else ''}{other}"
+        f"it){other}"
     )
 
 
-def denied(admin: AdminClient, metadata: ClusterMetadata, wanted: Sequence[Right]) -> list[Right]:
-    """Give the rights that the cluster says we lack."""
-    return [right for right, answer in granted(admin, metadata, wanted).items() if answer is False]
-
-
-def granted(
-    admin: AdminClient, metadata: ClusterMetadata, wanted: Sequence[Right]
-) -> dict[Right, bool | None]:
-    """Ask for rights; None where the cluster does not tell, as of a topic that is not there."""
+def granted(end: End, admin: AdminClient, metadata: ClusterMetadata) -> dict[Right, bool | None]:
+    """Ask for the rights we need; None where the cluster does not tell, as of a topic that is not there."""
+    wanted = end.rights(metadata.topics)
     if metadata.controller_id not in metadata.brokers:
         # An embedded Kafka has no controller and no rights; asking it would only take time.
         return dict.fromkeys(wanted)
     asked = _ask(admin, wanted)
     allowed = {thing: _operations(thing, future) for thing, future in asked.items()}
-    return {right: _answer(allowed[right.kind, right.name], right) for right in wanted}
+    return {
+        right: _may_transact(end, right.name)
+        if right.kind == TRANSACTIONAL_ID
+        else _answer(allowed[right.kind, right.name], right)
+        for right in wanted
+    }
+
+
+def _may_transact(end: End, name: str) -> bool | None:
+    return may_use(end.properties, fresh() if name == ANY_FRESH else name, REQUEST_SECONDS)
 
 
 def _ask(admin: AdminClient, wanted: Sequence[Right]) -> dict[tuple[str, str], "Future[Any]"]:

@@ -3,7 +3,6 @@
 import contextlib
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -12,8 +11,9 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from broker.alert import Message, Record
 from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
-from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, as_ours
+from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, UNAUTHORIZED, as_ours
 from broker.kafka.sink import KafkaSink
+from broker.kafka.transactional_ids import fresh
 from broker.settings import Security, SinkSettings
 
 TRANSACTION_SECONDS = 9.0
@@ -68,7 +68,7 @@ class KafkaTransactions(KafkaSink):
         self._group = group
         self._stated = settings.transactional_id
         # Who writes what is guarded by the group's generation, not by the id: a fresh one needs no care to be unique.
-        self._id = self._stated or f"nightjar-{uuid.uuid4()}"
+        self._id = self._stated or fresh()
         self._put_out_at = -RIVALRY_SECONDS
         super().__init__(
             bootstrap_servers,
@@ -168,6 +168,8 @@ class KafkaTransactions(KafkaSink):
 
     def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
         """Tell what passes from what does not, and begin anew where this producer cannot go on."""
+        if fault.code() in UNAUTHORIZED:  # fatal to librdkafka, and no new producer has the right either
+            return as_ours(fault, doing)
         if fault.code() in TAKEN_OVER or fault.fatal():
             self._meet_rival(doing)
             self._renew()

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import authority
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
-from . import kafka_server, registry_server
+from . import kafka_server, registry_server, secured_server
 
 RUN_SECONDS = 120
 
@@ -41,6 +42,14 @@ def server() -> Iterator[kafka_server.KafkaServer]:
 def kafka(server: kafka_server.KafkaServer) -> str:
     """Bootstrap servers of its plain listener."""
     return server.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def secured() -> Iterator[secured_server.SecuredServer]:
+    """One that asks who we are."""
+    needing(authority.missing())
+    with secured_server.SecuredServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,15 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import authority
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
-from broker.errors import ConfigurationError
-from broker.kafka.faults import as_ours
 from broker.testing.packets import lsst_packet, ztf_packet
 
-from .conftest import TERM, Cluster, needing
+from .conftest import TERM, Cluster
 from .kafka_server import PASSWORD, USER
 from .secured_server import OPERATOR, SecuredServer
 
@@ -24,13 +21,7 @@ FASTER_THAN = 15.0
 """Seconds; whoever mistypes a password must not wait for a time-out."""
 
 WRONG = "wrong horse"
-
-
-@pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredServer]:
-    needing(authority.missing())
-    with SecuredServer() as server:
-        yield server
+EXACTLY = ("--delivery", "exactly-once")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +88,7 @@ def grant_all(secured: SecuredServer, topic: str, principal: str, *but: str) -> 
         "group": ("READ", "GROUP", f"group-{topic}"),
         "enriched": ("WRITE", "TOPIC", f"{topic}.enriched"),
         "dead-letter": ("WRITE", "TOPIC", f"{topic}.dead-letter"),
+        "transactions": ("WRITE", "TRANSACTIONAL_ID", f"id-{topic}"),
     }
     for name in rights.keys() - set(but):
         secured.grant(*rights[name], principal)
@@ -224,23 +216,46 @@ def test_a_right_that_was_not_granted(
     assert cluster.committed(topic, f"group-{topic}") == 0
 
 
-def test_a_transactional_id_that_was_not_granted(secured: SecuredServer) -> None:
-    producer = Producer(
-        {
-            "bootstrap.servers": secured.servers["SCRAM"],
-            "security.protocol": "sasl_ssl",
-            "sasl.mechanism": "SCRAM-SHA-512",
-            "sasl.username": OPERATOR,
-            "sasl.password": PASSWORD,
-            "ssl.ca.location": str(secured.ca_file),
-            "transactional.id": "nobody-s",
-        }
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_transactional_id_that_was_not_granted(
+    cluster: Cluster, secured: SecuredServer, consume: Run, monkeypatch: pytest.MonkeyPatch, *, stated: bool
+) -> None:
+    topic = cluster.make()
+    grant_all(secured, topic, f"User:{OPERATOR}", "transactions")
+    cluster.publish(topic, [lsst_packet()])
+    name = f"id-{topic}" if stated else "nightjar-*"
+    if stated:
+        monkeypatch.setenv("BROKER_SINK__TRANSACTIONAL_ID", name)
+    line = refused(consume(topic, *EXACTLY, USERNAME=OPERATOR))
+    code, rows = checked(consume(topic, "--check", *EXACTLY, USERNAME=OPERATOR))
+    assert (
+        f"does not grant {OPERATOR} WRITE on transactional id {name}: ask those who run the cluster" in line
     )
-    with pytest.raises(KafkaException) as caught:
-        producer.init_transactions(10)
-    error = as_ours(caught.value.args[0], "beginning with transactions")
-    assert isinstance(error, ConfigurationError)
-    assert "ask for WRITE and DESCRIBE on this transactional id" in str(error)
+    assert "or set sink.transactional_id to one that is granted" in line
+    assert cluster.committed(topic, f"group-{topic}") == 0
+    assert f"group-{topic}" not in cluster.groups()
+    assert code == 2
+    assert rows[f"WRITE on transactional id {name}"][0] == f"not granted to {OPERATOR}"
+    assert f"an ACL that allows {OPERATOR} to WRITE" in rows[f"WRITE on transactional id {name}"][1]
+
+
+def test_a_check_puts_no_producer_of_the_transactional_id_out(
+    cluster: Cluster, secured: SecuredServer, consume: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = cluster.make()
+    grant_all(secured, topic, f"User:{OPERATOR}")
+    monkeypatch.setenv("BROKER_SINK__TRANSACTIONAL_ID", f"id-{topic}")
+    at_work = Producer({"bootstrap.servers": secured.bootstrap_servers, "transactional.id": f"id-{topic}"})
+    at_work.init_transactions(10)
+    at_work.begin_transaction()
+    at_work.produce(topic, lsst_packet())
+    at_work.flush(10)
+    code, rows = checked(consume(topic, "--check", *EXACTLY, USERNAME=OPERATOR))
+    assert (code, rows[f"WRITE on transactional id id-{topic}"]) == (0, ["granted", ""])
+    at_work.commit_transaction(10)  # one that was put out could not
+    code, output, log = consume(topic, *EXACTLY, USERNAME=OPERATOR)
+    assert code == 0, log
+    assert "consumed 1: enriched 1" in output
 
 
 def sink(secured: SecuredServer, **changed: str | Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from broker.errors import KafkaError
 from broker.kafka import EmbeddedKafka, rights
 from broker.kafka.check import findings
 from broker.kafka.ends import Right, ends
+from broker.kafka.transactional_ids import may_use
 from broker.settings import Settings, load
 
 
@@ -54,3 +55,26 @@ def test_what_is_needed_where() -> None:
     source, sink = ends(load({**pattern, "sink": {"bootstrap_servers": "ours:1"}}))
     assert [right.operation for right in source.rights([])] == ["READ"]
     assert [right.operation for right in sink.rights(["ztf_1"])] == ["WRITE", "WRITE"]
+
+
+@pytest.mark.parametrize(("stated", "name"), [(None, "nightjar-*"), ("night-1", "night-1")])
+def test_transactions_need_a_right_where_results_are_written(stated: str | None, name: str) -> None:
+    settings = {
+        "topics": ["t"],
+        "consumer": {"delivery": "exactly-once"},
+        "sink": {"transactional_id": stated},
+    }
+    (both,) = ends(load(settings))
+    assert both.rights([])[-1] == Right("WRITE", "transactional id", name)
+    settings["sink"] = {**settings["sink"], "bootstrap_servers": "ours:1"}
+    source, sink = ends(load(settings))
+    assert source.transactional_id is None
+    assert sink.transactional_id == name
+
+
+def test_a_cluster_that_takes_any_length_grants_the_id(embedded: EmbeddedKafka) -> None:
+    assert may_use({"bootstrap.servers": embedded.bootstrap_servers}, "anything", 10) is True
+
+
+def test_a_cluster_that_does_not_answer_does_not_tell() -> None:
+    assert may_use({"bootstrap.servers": "127.0.0.1:1"}, "anything", 0.5) is None
