@@ -1,37 +1,22 @@
 """``broker-subscribe``: what the broker published, as a table or as JSON lines."""
 
-import functools
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-import schemas
-from broker.alert import Message, Survey
-from broker.avro.decode import Decoder, decode
-from broker.avro.frame import CONTAINER_MAGIC, FRAME_MAGIC, FRAME_SIZE
+from broker.alert import Survey
 from broker.cli.clusters import ResultsConfig, Servers, of_results, settings_of
 from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.cli.registries import decoder
-from broker.errors import AlertError, SettingsError
+from broker.cli.subscribing import Filter, Subscription
+from broker.errors import SettingsError
 from broker.kafka import KafkaReader, KafkaSource, rights
 from broker.kafka.ends import End
+from broker.repeats import Repeats
 from broker.settings import ConsumerSettings, Topics, checked
-from broker.topics import ENRICHED_SUFFIX
-
-BATCH = 100
-LINGER_SECONDS = 0.2
-
-RAW_ENOUGH = 5
-"""Alerts without an enrichment that tell a topic of raw ones, where nothing of ours came before them."""
-
-FOREIGN_SHOWN = 5
-"""Foreign messages that are named one by one; the others are only counted."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -41,170 +26,6 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSONL = "jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What is wanted, told by headers alone; dead letters have none of these and pass only an empty filter.
-
-    Attributes
-    ----------
-    survey, morphology : str or None
-        Upper and lower case are the same.
-    least : mapping of str to float
-        Header to the least value wanted; an alert without a value is not wanted.
-    """
-
-    survey: str | None = None
-    morphology: str | None = None
-    least: Mapping[str, float] = field(default_factory=dict)
-
-    def __call__(self, headers: Mapping[str, str]) -> bool:
-        """Whether a record with these headers is wanted."""
-        if self.survey is not None and headers.get("survey") != self.survey:
-            return False
-        if not self.holds_class(headers.get("morphology", "")):
-            return False
-        return all(float(headers.get(name) or "nan") >= least for name, least in self.least.items())
-
-    def holds_class(self, name: str) -> bool:
-        """Whether this top class is wanted."""
-        return self.morphology is None or name.casefold() == self.morphology.casefold()
-
-
-@dataclass
-class Subscription:
-    """Reads, filters, decodes and prints until told to stop.
-
-    Attributes
-    ----------
-    source : KafkaSource
-    wanted : Filter
-    show : callable
-        Prints a batch of decoded records.
-    limit : int or None
-        Records to print.
-    exit_at_end : bool
-    decode : Decoder
-    printed, unreadable : int
-    raw : int
-        Of the unreadable, alerts as a survey sends them.
-    ours : int
-        Records of this broker, wanted or not.
-    """
-
-    source: KafkaSource
-    wanted: Filter
-    show: TablePrinter | LinePrinter
-    limit: int | None = None
-    exit_at_end: bool = False
-    decode: Decoder = decode
-    printed: int = 0
-    unreadable: int = 0
-    raw: int = 0
-    ours: int = 0
-    _raw_topic: str = ""
-    _class_is_known: bool = False
-
-    def run(self, stop: threading.Event) -> None:
-        """Read until stopped, until the limit, or until the end where that is asked for.
-
-        Raises
-        ------
-        SettingsError
-            When the topic turns out to hold raw alerts.
-        """
-        while not stop.is_set() and (self.limit is None or self.printed < self.limit):
-            batch = self.source.poll(BATCH, LINGER_SECONDS)
-            if batch:
-                self._print(batch)
-            if self.exit_at_end and self.source.at_end:
-                self._refuse_raw(1)
-                return
-
-    def _print(self, batch: list[Message]) -> None:
-        records: list[dict[str, Any]] = []
-        done: list[Message] = []
-        for message in batch:
-            if self.limit is not None and self.printed + len(records) >= self.limit:
-                break
-            record = self._decode(message)
-            if record is not None:
-                records.append(record)
-            done.append(message)
-        self.show(records)
-        self.printed += len(records)
-        self.source.commit(done)
-
-    def _decode(self, message: Message) -> dict[str, Any] | None:
-        headers = {name: (value or b"").decode(errors="replace") for name, value in message.headers}
-        value = message.value or b""
-        kind = None if "schema-fingerprint" in headers else _raw_kind(value)
-        if kind is not None:
-            self._foreign(message, kind)
-            self.raw += 1
-            self._raw_topic = message.topic
-            self._refuse_raw(RAW_ENOUGH)
-            return None
-        if not self.wanted(headers):
-            self.ours += "schema-fingerprint" in headers
-            self._know_class(value, headers)
-            return None
-        try:
-            record = self.decode(value, headers.get("schema-fingerprint"))
-        except AlertError as error:
-            self._foreign(message, error.detail)
-            return None
-        if not record.keys() & {"enrichment", "reason"}:
-            self._foreign(message, "it is neither an enriched alert nor a dead letter")
-            return None
-        self.ours += 1
-        return record
-
-    def _refuse_raw(self, enough: int) -> None:
-        """End where nothing but raw alerts came: more complaints would hide the one word that is missing."""
-        if self.raw >= enough and not self.ours:
-            topic = self._raw_topic
-            raise SettingsError(f"these look like raw alerts: did you mean --topic {topic}{ENRICHED_SUFFIX}?")
-
-    def _know_class(self, value: bytes, headers: Mapping[str, str]) -> None:
-        """Say once when no alert can ever be of the class that is wanted."""
-        if self._class_is_known or self.wanted.holds_class(headers.get("morphology", "")):
-            return
-        self._class_is_known = True
-        try:
-            record = self.decode(value, headers.get("schema-fingerprint"))
-        except AlertError:
-            return
-        classes = record.get("enrichment", {}).get("morphology_classes") or ()
-        if classes and not any(map(self.wanted.holds_class, classes)):
-            typer.echo(
-                f"broker-subscribe: no class is named {self.wanted.morphology!r}: "
-                f"the model at work knows {', '.join(classes)}",
-                err=True,
-            )
-
-    def _foreign(self, message: Message, why: str) -> None:
-        self.unreadable += 1
-        if self.unreadable <= FOREIGN_SHOWN:
-            place = f"{message.topic}[{message.partition}] offset {message.offset}"
-            typer.echo(f"{place} is not a record of this broker: {why}", err=True)
-        elif self.unreadable == FOREIGN_SHOWN + 1:
-            typer.echo("further ones are counted, not named", err=True)
-
-
-def _raw_kind(value: bytes) -> str | None:
-    """Tell what a message is that a survey wrote; None for all others."""
-    if value.startswith(CONTAINER_MAGIC):
-        return "it is an Avro container file, as ZTF sends its alerts"
-    if value.startswith(FRAME_MAGIC) and int.from_bytes(value[1:FRAME_SIZE], "big") in _survey_ids():
-        return "it is an alert as Rubin sends it"
-    return None
-
-
-@functools.cache
-def _survey_ids() -> frozenset[int | None]:
-    return frozenset(schemas.entry(form).schema_id for form in schemas.INPUT_FORMS)
 
 
 @app.command()
@@ -229,6 +50,10 @@ def subscribe(
     with_alert: Annotated[
         bool, typer.Option("--with-alert", help="JSON lines hold the original alert too, stamps in base64.")
     ] = False,
+    keep_repeats: Annotated[
+        bool,
+        typer.Option("--keep-repeats", help="Print what comes again after a crash, too. Default: once each."),
+    ] = False,
     survey: Annotated[Survey | None, typer.Option(help="Only this survey.")] = None,
     morphology: Annotated[
         str | None, typer.Option(help="Only this top class; upper and lower case are the same.")
@@ -250,6 +75,10 @@ def subscribe(
     Survey, morphology and anomaly are filtered by the headers, before anything is decoded; what no model
     said is filtered out. In a narrow terminal a record takes two lines; into a pipe it is one line, however
     long.
+
+    A broker that crashed may publish an alert again. Such a repeat, the same survey, alert id, model and source
+    position, is dropped and counted, as far back as the last 500,000 records that this run took. An alert that
+    its survey sent twice is two.
 
     For example:
       broker-subscribe --topic alerts.enriched
@@ -283,7 +112,9 @@ def subscribe(
         }
         least = {name: value for name, value in asked.items() if value is not None}
         wanted = Filter(survey, morphology, least)
-        subscription = Subscription(source, wanted, show, limit, exit_at_end, decoder(settings.registry))
+        repeats = None if keep_repeats else Repeats()
+        read = decoder(settings.registry)
+        subscription = Subscription(source, wanted, show, limit, exit_at_end, read, repeats)
         try:
             subscription.run(stop)
         finally:
@@ -293,7 +124,9 @@ def subscribe(
 
 def _closing(subscription: Subscription) -> str:
     unreadable = f", {subscription.unreadable} not readable" if subscription.unreadable else ""
-    return f"{counted(subscription.printed, 'record')}{unreadable}"
+    dropped = subscription.repeats.count if subscription.repeats else 0
+    repeats = f", {counted(dropped, 'repeat')} dropped" if dropped else ""
+    return f"{counted(subscription.printed, 'record')}{repeats}{unreadable}"
 
 
 def main() -> None:
