@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError as Fault
 from confluent_kafka import Message as KafkaMessage
 
 from broker.alert import Message
+from broker.errors import KafkaError, Unavailable
 from broker.kafka.connection import (
     MAX_MESSAGE_BYTES,
     Listener,
@@ -260,6 +261,22 @@ class KafkaSource:
         """Note that a transaction has committed the offsets after `batch`."""
         for message in batch:
             self._pending.pop((message.topic, message.partition), None)
+
+    def stands_after(self, batch: Sequence[Message]) -> bool:
+        """Whether the cluster has the offsets after `batch` for the group's.
+
+        Raises
+        ------
+        Unavailable
+            When it does not say.
+        """
+        expected = self.offsets(batch)
+        places = [TopicPartition(one.topic, one.partition) for one in expected]
+        try:
+            found = committed(self._consumer, places)
+        except KafkaError as error:
+            raise Unavailable(str(error)) from error
+        return [one.offset for one in found] == [one.offset for one in expected]
 
     def membership(self) -> Any:
         """Metadata of our membership, for a transaction: the coordinator refuses those who are members no more."""

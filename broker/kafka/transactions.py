@@ -14,6 +14,7 @@ from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
 from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, UNAUTHORIZED, as_ours
 from broker.kafka.sink import KafkaSink
 from broker.kafka.transactional_ids import fresh
+from broker.kafka.watched import watched
 from broker.settings import Security, SinkSettings
 
 TRANSACTION_SECONDS = 9.0
@@ -24,6 +25,9 @@ committed records wait 10 s at most; with Kafka's default of 10 s, twice that.""
 CALL_SECONDS = 1.0
 """One wait inside librdkafka, so that signal handlers and the group get their turn; a call that ran out of time is
 called again, and goes on where it was."""
+
+STUCK_SECONDS = 10.0
+"""Ten times what a call was given: it does not come back any more, and its producer is left to its fate."""
 
 RIVALRY_SECONDS = 60.0
 """Put out twice within this time, a producer with a stated id has a rival of the same id."""
@@ -37,6 +41,9 @@ class Group(Protocol):
 
     def settled(self, batch: Sequence[Message]) -> None:
         """Note that the offsets after `batch` are committed."""
+
+    def stands_after(self, batch: Sequence[Message]) -> bool:
+        """Whether the cluster has the offsets after `batch` for the group's."""
 
     def membership(self) -> Any:
         """Metadata of our membership, by which the coordinator refuses those who are members no more."""
@@ -79,6 +86,7 @@ class KafkaTransactions(KafkaSink):
             on_wait=on_wait,
         )
         self._begun = False
+        self._in_doubt = False
 
     def _owned(self) -> dict[str, Any]:
         milliseconds = int(TRANSACTION_SECONDS * 1000)
@@ -106,6 +114,14 @@ class KafkaTransactions(KafkaSink):
         ConfigurationError
             When the cluster refuses us, or another producer has our id.
         """
+        self._begin()
+        if self._in_doubt and self._group.stands_after(
+            batch
+        ):  # the commit went through, only its answer was lost
+            self._in_doubt = False
+            self._group.settled(batch)
+            return
+        self._in_doubt = False
         self._open()
         try:
             self.write(records)
@@ -115,13 +131,21 @@ class KafkaTransactions(KafkaSink):
                     self._group.offsets(batch), self._group.membership(), CALL_SECONDS
                 ),
             )
-            self._call("committing a transaction", lambda: self._producer.commit_transaction(CALL_SECONDS))
+            self._in_doubt = True
+            # A commit under way cannot be given up: it is asked about until there is an answer.
+            self._call(
+                "committing a transaction",
+                lambda: self._producer.commit_transaction(CALL_SECONDS),
+                patient=True,
+            )
         except (Unavailable, TooLarge):
             self._abort()
             raise
+        self._in_doubt = False
         self._group.settled(batch)
 
-    def _open(self) -> None:
+    def _begin(self) -> None:
+        """Make the producer ready, which also ends what an earlier one of its id has left."""
         if not self._begun:
             self._call(
                 "beginning transactions",
@@ -129,6 +153,8 @@ class KafkaTransactions(KafkaSink):
                 patient=True,
             )
             self._begun = True
+
+    def _open(self) -> None:
         try:
             self._producer.begin_transaction()
         except KafkaException as error:
@@ -146,13 +172,18 @@ class KafkaTransactions(KafkaSink):
             )
         except Unavailable:
             self._renew()
+        else:
+            self._in_doubt = False
 
     def _call(self, doing: str, call: Callable[[], Any], *, patient: bool = False) -> None:
         """Call until it is done; a call that may be repeated is, for ever or as long as a transaction lasts."""
         deadline = time.monotonic() + TRANSACTION_SECONDS
         while True:
             try:
-                call()
+                watched(call, STUCK_SECONDS)
+            except TimeoutError as error:
+                self._renew()
+                raise Unavailable(f"{doing}: no answer from librdkafka in {STUCK_SECONDS:g} s") from error
             except KafkaException as error:
                 fault = error.args[0]
                 self._listener.check()

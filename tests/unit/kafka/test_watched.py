@@ -1,0 +1,27 @@
+"""Calls that may never come back."""
+
+import threading
+import time
+
+import pytest
+
+from broker.kafka.watched import watched
+
+
+def test_what_a_call_gives_or_raises_is_handed_on() -> None:
+    assert watched(lambda: 7, 5.0) == 7
+
+    def refuse() -> None:
+        raise KeyError("no")
+
+    with pytest.raises(KeyError, match="no"):
+        watched(refuse, 5.0)
+
+
+def test_a_call_that_does_not_come_back_is_left() -> None:
+    free = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        watched(free.wait, 0.05)
+    assert time.monotonic() - began < 5
+    free.set()
