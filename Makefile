@@ -8,7 +8,7 @@ RUN := runs/default
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit integration chaos fuzz fuzz-coverage bench model model-gpu schemas lock wheels clean
+.PHONY: help demo test lint types imports unit integration chaos fuzz fuzz-coverage bench model model-gpu audit schemas lock wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,11 +78,14 @@ model-gpu: $(DEV)/.ready ## The same on a node with GPUs: 200,000 objects, 100 e
 	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
 	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
 
+audit: ## Look the pins up in PyPI's list of vulnerabilities; says so where that does not answer
+	@$(PYTHON) tools/audit.py
+
 schemas: $(DEV)/.ready ## Derive the bundled schemas again from the published package
 	$(BIN)/python tools/derive_schemas.py
 
 lock: ## Pin the requirements again (needs uv)
-	for name in dev train fit plot broker; do \
+	for name in dev train fit plot broker audit; do \
 	  uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	    --universal --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt \
 	    $$([ $$name = dev ] || echo -c requirements/dev.txt); done
