@@ -302,3 +302,8 @@ class Parcel:
     def message(self) -> Message:
         """What it answers."""
         return self.outcome.message
+
+    @property
+    def size(self) -> int:
+        """Bytes of its records on the wire, an upper bound."""
+        return sum(record.size for record in self.records)

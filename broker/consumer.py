@@ -2,14 +2,17 @@
 
 Nothing is committed before every record of the batch is acknowledged (`broker.delivery`), and an error on the way ends
 the loop before the commit: the batch comes again. The loop is synchronous: partitions change hands only inside a poll,
-or while a batch waits for Kafka, which `Source.holds` then tells.
+or while a batch waits for Kafka or the network, which `Source.holds` then tells.
+
+What is held is bounded whatever comes. A batch is bounded where it is taken, but small messages may inflate: it is
+delivered in parts, each of which is closed when its records reach a number of bytes, and is to a delivery a batch.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,11 +24,18 @@ from broker.probes import Health
 LAG_SECONDS = 5.0
 """Time between two looks at the lag."""
 
-PIECE = 64
-"""Messages processed before the next look at the group: as many as the network takes at once."""
+MOST_MESSAGES = 64
+"""Messages of a piece, between which there may be a word to the group: as many as the network takes at once."""
 
-STAY_SECONDS = 5.0
-"""Time between two words to the group while a batch is processed."""
+PIECE_SECONDS = 1.0
+"""A piece takes no longer, as far as one before it tells."""
+
+STAY_SECONDS = 2.0
+"""Time between two words to the group while a batch is processed. Together with a piece it is half of the 6 s below
+which no Kafka takes a session (``group.min.session.timeout.ms``) and librdkafka no ``max.poll.interval.ms``."""
+
+PART_BYTES = 32 * 1024 * 1024
+"""Bytes of a batch by default, as of `broker.settings.ConsumerSettings.batch_bytes`: an ordinary batch is one part."""
 
 REPORT_SECONDS = 60.0
 """Time between two lines of progress."""
@@ -117,11 +127,13 @@ class Consumer:
     source : Source
     delivery : Delivery
     pipeline : callable
-        Messages to outcomes, one for one.
+        Messages to outcomes, one for one, made as they are taken.
     pack : callable
         Outcome to its records.
     batch_size, linger_seconds : int, float
         Of one poll.
+    part_bytes : int
+        Bytes of records after which those made so far are delivered; the last record may exceed it.
     exit_at_end : bool
     stop : threading.Event
         Set from outside, as by a signal handler; the batch in hand is finished first.
@@ -129,19 +141,22 @@ class Consumer:
 
     source: Source
     delivery: Delivery
-    pipeline: Callable[[Sequence[Message]], Sequence[Outcome]]
+    pipeline: Callable[[Sequence[Message]], Iterable[Outcome]]
     pack: Callable[[Outcome], Parcel]
     metrics: Metrics
     health: Health
     stop: threading.Event
     batch_size: int = 256
     linger_seconds: float = 0.2
+    part_bytes: int = PART_BYTES
     exit_at_end: bool = False
     summary: Summary = field(default_factory=Summary)
     _silence: "Timer" = field(init=False)
+    _pace: "Pace" = field(init=False)
 
     def __post_init__(self) -> None:
         self._silence = Timer(STAY_SECONDS)
+        self._pace = Pace(MOST_MESSAGES, PIECE_SECONDS)
 
     def run(self) -> Summary:
         """Turn until stopped, or until the end where that is asked for.
@@ -182,20 +197,79 @@ class Consumer:
         return batch
 
     def _turn(self, batch: Sequence[Message]) -> None:
-        parcels: list[Parcel] = []
-        with self.metrics.timed("process"):
-            for start in range(0, len(batch), PIECE):
-                parcels += map(self.pack, self.pipeline(batch[start : start + PIECE]))
-                self._stay()
-        outcomes = [parcel.outcome for parcel in self.delivery.deliver(parcels)]
+        parcels = self._parcels(batch)
+        # No name is given to a part: it must be gone before the next is made.
+        while self._deliver(self._part(parcels)):
+            pass
+
+    def _deliver(self, part: Sequence[Parcel]) -> bool:
+        if not part:
+            return False
+        outcomes = [parcel.outcome for parcel in self.delivery.deliver(part)]
         self.metrics.published(outcomes)
         self.summary.add(outcomes)
+        return True
+
+    def _part(self, parcels: Iterator[Parcel]) -> list[Parcel]:
+        """Take parcels until their bytes reach the bound."""
+        began, left = time.monotonic(), self.part_bytes
+        part: list[Parcel] = []
+        for parcel in parcels:
+            part.append(parcel)
+            left -= parcel.size
+            if left <= 0:
+                break
+        if part:
+            self.metrics.stage("process", time.monotonic() - began)
+        return part
+
+    def _parcels(self, batch: Sequence[Message]) -> Iterator[Parcel]:
+        start = 0
+        while start < len(batch):
+            piece = batch[start : start + self._pace.messages]
+            start += len(piece)
+            yield from map(self.pack, self._outcomes(piece))
+
+    def _outcomes(self, piece: Sequence[Message]) -> Iterator[Outcome]:
+        """Run a piece, and set the pace by the longest that an outcome was waited for."""
+        longest, since = 0.0, time.monotonic()
+        for outcome in self.pipeline(piece):
+            longest = max(longest, time.monotonic() - since)
+            self._stay()
+            yield outcome
+            since = time.monotonic()
+        self._pace.took(len(piece), longest)
 
     def _stay(self) -> None:
         """Keep the group from taking a slow model for a dead member; a turn that is quick needs no word."""
         if self._silence.due():
             self.source.keep_alive()
             self.health.turned(self.source.assigned or 0)
+
+
+class Pace:
+    """How many messages a piece has: as many as take a given time, found by what the pieces before took.
+
+    Begins with one, as nothing is known of the network yet, and at most doubles from one piece to the next.
+
+    Parameters
+    ----------
+    most : int
+    seconds : float
+
+    Attributes
+    ----------
+    messages : int
+    """
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most, self._seconds = most, seconds
+        self.messages = 1
+
+    def took(self, messages: int, seconds: float) -> None:
+        """Note how long a piece took."""
+        fit = int(messages * self._seconds / max(seconds, 1e-6))
+        self.messages = max(1, min(fit, 2 * self.messages, self._most))
 
 
 class Timer:

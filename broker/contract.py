@@ -69,7 +69,7 @@ class ModelContract(BaseModel):
     trained : bool
         False marks a network of random weights, for tests.
     weights_digest : str
-        Hex SHA-256 over the weights, by which an embedding can be told from another model's.
+        Hex SHA-256 over the weights (`broker.weights`), by which an embedding can be told from another model's.
     grid : Grid
     roles, surveys, bands : tuple of str
         Orders of the axes the graph was built with.

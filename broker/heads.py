@@ -23,7 +23,7 @@ class HeadContract(BaseModel):
     encoder_digest : str
         Hex SHA-256 of the weights whose embedding it was fitted on.
     weights_digest : str
-        Hex SHA-256 of its own weights.
+        Hex SHA-256 of its own weights (`broker.weights.head_digest`).
     embedding_size : int
     n_labels, n_objects : int
         Labelled alerts it was fitted on, and objects among them.

@@ -1,7 +1,7 @@
 """The network at work: the one place that knows ONNX Runtime."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from broker.contract import DIGEST_KEY, INPUTS, METADATA_KEY, ModelContract, check_inputs
 from broker.errors import ModelRefused
 from broker.heads import HEAD_DIGEST_KEY, HEAD_KEY, HeadContract
+from broker.weights import head_digest, weights_digest
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -79,6 +80,7 @@ class Model:
         name, content = _read(path)
         session = _session(name, content, threads, providers)
         contract = _contract(name, _metadata(name, session))
+        _check_weights(name, weights_digest, content, contract.weights_digest)
         _check_graph(name, session, contract)
         model = cls(session, contract, hashlib.sha256(content).hexdigest(), batch_size)
         _check_values(name, model)
@@ -135,6 +137,7 @@ class Head:
             ) from error
         session = _session(str(path), content, 1, DEFAULT_PROVIDERS)
         contract = _head_contract(path, _metadata(str(path), session))
+        _check_weights(str(path), head_digest, content, contract.weights_digest)
         if contract.encoder_digest != encoder.weights_digest:
             raise ModelRefused(
                 f"{path}: head {contract.name!r} was fitted on the embedding of weights "
@@ -233,6 +236,20 @@ def _contract(name: str, metadata: Mapping[str, str]) -> ModelContract:
         raise ModelRefused(
             f"{name}: {place}: {first['msg']}; this broker serves contract format 1: export it again"
         ) from error
+
+
+def _check_weights(name: str, digest_of: Callable[[bytes], str], content: bytes, stated: str) -> None:
+    try:
+        found = digest_of(content)
+    except ValueError as error:
+        raise ModelRefused(
+            f"{name}: its weights cannot be read ({error}); copy or export it again"
+        ) from error
+    if found != stated:
+        raise ModelRefused(
+            f"{name}: its weights are {found[:12]}, its contract says {stated[:12]}: they were changed after they were "
+            "exported, or the file is damaged; copy or export it again"
+        )
 
 
 def _check_graph(name: str, session: onnxruntime.InferenceSession, contract: ModelContract) -> None:

@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +14,10 @@ MILLISECONDS = 1000
 class Enricher(Protocol):
     """What makes outcomes of messages."""
 
-    def __call__(self, messages: Sequence[Message]) -> list[Outcome]:
+    def outcomes(self, messages: Iterable[Message]) -> Iterator[Outcome]:
         """Enrich; one outcome for each message, in their order."""
 
-    def pass_on(self, messages: Sequence[Message]) -> list[Outcome]:
+    def pass_on(self, messages: Iterable[Message]) -> Iterator[Outcome]:
         """Read, but let no network see them: partial, with flag ``shed``."""
 
 
@@ -41,15 +41,14 @@ class Shedding:
     share: float = 0.0
     clock: Callable[[], float] = time.time
 
-    def __call__(self, messages: Sequence[Message]) -> list[Outcome]:
+    def outcomes(self, messages: Sequence[Message]) -> Iterator[Outcome]:
         """Give one outcome for each message, in their order."""
         oldest = (self.clock() - self.late_seconds) * MILLISECONDS
         chosen = [self._is_chosen(message, oldest) for message in messages]
-        seen = iter(self.enrich([m for m, wanted in zip(messages, chosen, strict=True) if wanted]))
-        passed = iter(
-            self.enrich.pass_on([m for m, wanted in zip(messages, chosen, strict=True) if not wanted])
-        )
-        return [next(seen if wanted else passed) for wanted in chosen]
+        seen = self.enrich.outcomes(m for m, wanted in zip(messages, chosen, strict=True) if wanted)
+        passed = self.enrich.pass_on(m for m, wanted in zip(messages, chosen, strict=True) if not wanted)
+        for wanted in chosen:
+            yield next(seen if wanted else passed)
 
     def _is_chosen(self, message: Message, oldest: float) -> bool:
         if message.timestamp_ms is None or message.timestamp_ms >= oldest:

@@ -4,7 +4,8 @@ Pure in the sense that matters: no Kafka, no clock, no files. The same messages 
 same model give the same outcomes, one for each message and in their order.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,10 @@ from broker.reasons import reason
 from broker.survey import read_alert
 
 SCORES = ("anomaly", *ANOMALY_VIEWS)
+
+MOST_HELD = 32 * 1024 * 1024
+"""Bytes of alerts after which a piece is closed: room for several hundred of the largest ordinary alerts, so that only
+data that inflate reach it, and two of the largest that a container may hold."""
 
 
 class Embedder(Protocol):
@@ -94,22 +99,37 @@ class Pipeline:
         list of Outcome
             One for each message, in their order.
         """
-        read = [self._read(message) for message in messages]
-        alerts = [
-            (message, alert)
-            for message, alert in zip(messages, read, strict=True)
-            if isinstance(alert, Alert)
-        ]
-        enriched = iter(self._enrich(alerts))
-        return [outcome if isinstance(outcome, Rejected) else next(enriched) for outcome in read]
+        return list(self.outcomes(messages))
 
-    def pass_on(self, messages: Sequence[Message]) -> list[Outcome]:
+    def outcomes(self, messages: Iterable[Message]) -> Iterator[Outcome]:
+        """Do the same as they are taken: no more is held than `MOST_HELD` bytes of alerts, however far they inflate."""
+        for piece in self._pieces(messages):
+            enriched = iter(self._enrich([one for one in piece if not isinstance(one, Rejected)]))
+            for one in piece:
+                yield one if isinstance(one, Rejected) else next(enriched)
+
+    def pass_on(self, messages: Iterable[Message]) -> Iterator[Outcome]:
         """Read messages without letting the network see them: partial, with flag ``shed``; or rejected as ever."""
-        read = [(message, self._read(message)) for message in messages]
-        return [
-            Enriched(message, alert, self._unseen(alert)) if isinstance(alert, Alert) else alert
-            for message, alert in read
-        ]
+        for message in messages:
+            read = self._read(message)
+            yield read if isinstance(read, Rejected) else Enriched(message, read, self._unseen(read))
+
+    def _pieces(self, messages: Iterable[Message]) -> Iterator[list[tuple[Message, Alert] | Rejected]]:
+        piece: list[tuple[Message, Alert] | Rejected] = []
+        held = 0
+        for message in messages:
+            read = self._read(message)
+            if isinstance(read, Rejected):
+                piece.append(read)
+                continue
+            piece.append((message, read))
+            # A name is in the datum too, but each of its characters may take four bytes here.
+            held += len(read.datum) + sys.getsizeof(read.object_id)
+            if held >= MOST_HELD:
+                yield piece
+                piece, held = [], 0
+        if piece:
+            yield piece
 
     def _unseen(self, alert: Alert) -> Enrichment:
         grid = self._contract.grid

@@ -43,7 +43,7 @@ def outcomes(packets: Iterable[Packet], model: Model) -> Iterator[tuple[Packet, 
     pipeline, waiting = Pipeline(Deserializer(WANTED), model), iter(packets)
     while batch := list(islice(waiting, BATCH)):
         messages = [Message(packet.value, "files", 0, n) for n, packet in enumerate(batch)]
-        yield from zip(batch, pipeline(messages), strict=True)
+        yield from zip(batch, pipeline.outcomes(messages), strict=True)
 
 
 def embed_files(paths: Sequence[Path], model: Model) -> Embedded:

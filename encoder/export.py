@@ -1,6 +1,5 @@
 """One ONNX file that computes what the torch module does, and carries its contract."""
 
-import hashlib
 import logging
 import math
 import os
@@ -15,10 +14,10 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from broker.contract import COMMON_GRID, INPUTS, Grid, ModelContract, check_inputs
 from broker.errors import NightjarError
+from broker.weights import weights_digest as digest_of_file
 from encoder.config import NetworkConfig
 from encoder.model import AlertModel
 
@@ -147,12 +146,8 @@ def untrained(path: Path, seed: int = 0, classes: tuple[str, ...] = UNTRAINED_CL
 
 
 def weights_digest(graph: onnx.ModelProto) -> str:
-    """Hex SHA-256 over names and bytes of the initializers, in the order of their names."""
-    digest = hashlib.sha256()
-    for tensor in sorted(graph.graph.initializer, key=lambda item: item.name):
-        digest.update(tensor.name.encode())
-        digest.update(numpy_helper.to_array(tensor).tobytes())
-    return digest.hexdigest()
+    """Hex SHA-256 of the weights, as the broker takes it from the file."""
+    return digest_of_file(graph.SerializeToString())
 
 
 def count_mmac(graph: onnx.ModelProto) -> float:

@@ -165,12 +165,13 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         return Consumer(
             source=source,
             delivery=delivery,
-            pipeline=_under_load(pipeline, settings.consumer.overload),
+            pipeline=_under_load(pipeline, settings.consumer.overload).outcomes,
             pack=pack,
             metrics=metrics,
             health=health,
             stop=stop,
             batch_size=settings.consumer.batch_size,
+            part_bytes=settings.consumer.batch_bytes,
             linger_seconds=settings.consumer.linger_seconds,
             exit_at_end=settings.consumer.exit_at_end,
         ).run()

@@ -5,11 +5,16 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import Message as KafkaMessage
 
+from broker.kafka.terms import headers_of
+
 FIRST_GUESS = 1_048_576
 """Bytes a message is taken for before any was seen: Kafka's own limit."""
 
 FORGETTING = 0.99
 """By how much the largest message seen shrinks from one to the next, so that one giant does not slow a night."""
+
+MOST_AT_ONCE = 16
+"""Messages taken in one step, so that giants behind small ones exceed the bound by 160 MiB at most."""
 
 
 class Gatherer:
@@ -42,7 +47,7 @@ class Gatherer:
         taken: list[KafkaMessage] = []
         left = self._most
         while len(taken) < limit and left > 0:
-            step = min(limit - len(taken), max(1, int(left / self._size)))
+            step = min(limit - len(taken), MOST_AT_ONCE, max(1, int(left / self._size)))
             part = self._consume(step, max(0.0, deadline - self._clock()))
             taken += part
             left -= sum(map(self._measure, part))
@@ -51,6 +56,9 @@ class Gatherer:
         return taken
 
     def _measure(self, message: KafkaMessage) -> int:
-        size = len(message.value() or b"") if message.error() is None else 0
+        size = 0
+        if message.error() is None:
+            headers = sum(len(name) + len(content or b"") for name, content in headers_of(message))
+            size = len(message.value() or b"") + len(message.key() or b"") + headers
         self._size = max(float(size), FORGETTING * self._size, 1.0)
         return size

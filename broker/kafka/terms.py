@@ -26,18 +26,23 @@ def asking(doing: str) -> Iterator[None]:
 def as_message(message: KafkaMessage) -> Message:
     """Put a Kafka message in our own terms."""
     kind, timestamp = message.timestamp()
-    headers = message.headers() or []
     return Message(
         value=message.value(),
         topic=str(message.topic()),
         partition=int(message.partition() or 0),
         offset=int(message.offset() or 0),
         key=message.key(),
-        headers=tuple(
-            (name, value.encode() if isinstance(value, str) else value)
-            for name, value in (headers.items() if isinstance(headers, dict) else headers)
-        ),
+        headers=headers_of(message),
         timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+    )
+
+
+def headers_of(message: KafkaMessage) -> tuple[tuple[str, bytes | None], ...]:
+    """Headers in their order."""
+    headers = message.headers() or []
+    return tuple(
+        (name, value.encode() if isinstance(value, str) else value)
+        for name, value in (headers.items() if isinstance(headers, dict) else headers)
     )
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import fastavro
@@ -18,6 +19,7 @@ from broker.contract import check_inputs
 from broker.errors import ConfigurationError, ModelRefused
 from broker.inference import Head, Model
 from broker.settings import Settings, load
+from broker.weights import initializers, weights_digest
 
 from .memory import MIB, resident
 
@@ -216,6 +218,46 @@ def test_any_model_file(tmp_path: Path, seed: int) -> None:
 
     assert_one_line_or_read(make)
     assert resident() - before < 300 * MIB
+
+
+CONTENT = PACKAGED.read_bytes()
+LARGEST = max(initializers(CONTENT).values(), key=len)
+CONTRACT_AT = CONTENT.index(b'{"format":1')
+CONTRACT_TEXT = json.JSONDecoder().raw_decode(CONTENT[CONTRACT_AT:].decode("latin-1"))[1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("start", "size"),
+    [(CONTENT.index(LARGEST), len(LARGEST)), (CONTRACT_AT, CONTRACT_TEXT)],
+    ids=["weights", "contract"],
+)
+def test_one_bit_of_the_weights_or_the_contract_is_enough(
+    tmp_path: Path, start: int, size: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    changed = bytearray(CONTENT)
+    changed[start + int(random.integers(size))] ^= 1 << int(random.integers(8))
+    (tmp_path / "model.onnx").write_bytes(changed)
+    with pytest.raises(ModelRefused) as refusal:
+        Model.load(tmp_path / "model.onnx", threads=1)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_model_file_that_ends_early(tmp_path: Path, seed: int) -> None:
+    (tmp_path / "model.onnx").write_bytes(CONTENT[: int(np.random.default_rng(seed).integers(len(CONTENT)))])
+    with pytest.raises(ModelRefused) as refusal:
+        Model.load(tmp_path / "model.onnx", threads=1)
+    assert str(refusal.value).isprintable()
+
+
+@given(st.binary(max_size=200), st.integers(0, len(CONTENT)), st.booleans())
+@generous
+def test_weights_of_any_bytes(content: bytes, at: int, inside: bool) -> None:
+    """The reader of protobuf gives a digest, or a ValueError."""
+    with suppress(ValueError):
+        assert len(weights_digest(CONTENT[:at][-3000:] + content if inside else content)) == 64
 
 
 @pytest.mark.parametrize("seed", range(40))

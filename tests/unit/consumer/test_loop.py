@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from broker.alert import (
+    RECORD_OVERHEAD,
     Alert,
     Enriched,
     Enrichment,
@@ -19,7 +21,7 @@ from broker.alert import (
     Seen,
     Survey,
 )
-from broker.consumer import Consumer, Summary
+from broker.consumer import PIECE_SECONDS, STAY_SECONDS, Consumer, Pace, Summary
 from broker.delivery import AtLeastOnce
 from broker.errors import KafkaError, Reason
 from broker.metrics import Metrics
@@ -181,3 +183,66 @@ def test_a_turn_is_a_sign_of_life(consumer_of: Callable[..., Consumer]) -> None:
     health = Health(60.0)
     consumer_of(MemorySource([message(0), message(1, partition=3)]), MemorySink(), health=health).run()
     assert health.partitions == 2
+
+
+def test_a_batch_is_delivered_in_parts_of_so_many_bytes(consumer_of: Callable[..., Consumer]) -> None:
+    source = MemorySource([message(n) for n in range(7)])
+    sizes = iter((50, 50, 10, 10, 150, 10, 10))
+
+    def sized(outcome: Outcome) -> Parcel:
+        return Parcel(outcome, (Record("alerts.enriched", bytes(next(sizes))),))
+
+    done: list[int] = []
+
+    class Parts(MemorySink):
+        def write(self, records: Sequence[Record]) -> None:
+            # A part is begun when the one before is committed.
+            assert source.committed.get(("alerts", 0), 0) == sum(done)
+            done.append(len(records))
+
+    consumer_of(source, Parts(), pack=sized, batch_size=256, part_bytes=100 + 2 * RECORD_OVERHEAD).run()
+    assert done == [2, 3, 2]
+    assert source.committed == {("alerts", 0): 7}
+
+
+def test_a_part_that_fails_leaves_those_before_it_committed(consumer_of: Callable[..., Consumer]) -> None:
+    source, sink = MemorySource([message(n) for n in range(5)]), MemorySink(capacity=3)
+    with pytest.raises(KafkaError):
+        consumer_of(source, sink, batch_size=256, part_bytes=1).run()
+    assert source.committed == {("alerts", 0): 3}
+
+
+def test_a_slow_network_gets_smaller_pieces_and_the_group_its_word(
+    consumer_of: Callable[..., Consumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, words, pieces = 0.0, [0.0], []
+    monkeypatch.setattr("broker.consumer.time.monotonic", lambda: now)
+
+    class Member(MemorySource):
+        def keep_alive(self) -> None:
+            words.append(now)
+
+    def slow(messages: Sequence[Message]) -> list[Outcome]:
+        nonlocal now
+        pieces.append(len(messages))
+        now += 0.15 * len(messages)
+        return double(messages)
+
+    source = Member([message(n) for n in range(200)])
+    consumer_of(source, MemorySink(), pipeline=slow, batch_size=256).run()
+    assert pieces[:3] == [1, 2, 4]
+    assert max(pieces) <= PIECE_SECONDS / 0.15
+    assert len(words) > 10
+    longest = max(after - before for before, after in pairwise(words))
+    assert longest <= STAY_SECONDS + PIECE_SECONDS
+
+
+def test_a_quick_network_gets_as_many_as_it_takes_at_once() -> None:
+    pace = Pace(64, 1.0)
+    sizes = []
+    for _ in range(8):
+        sizes.append(pace.messages)
+        pace.took(pace.messages, 0.002 * pace.messages)
+    assert sizes == [1, 2, 4, 8, 16, 32, 64, 64]
+    pace.took(64, 64.0)
+    assert pace.messages == 1

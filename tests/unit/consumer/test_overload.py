@@ -1,6 +1,6 @@
 """Under load: what is late is passed on, flagged, in its place; nothing is dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
@@ -32,7 +32,7 @@ def shed(outcomes: Sequence[Outcome]) -> list[bool]:
 
 def test_the_late_are_passed_on_in_their_place(pipeline: Pipeline) -> None:
     messages = [message(n, age) for n, age in enumerate((10, 90, 10, 90))]
-    outcomes = Shedding(pipeline, 60.0, clock=lambda: NOW)(messages)
+    outcomes = list(Shedding(pipeline, 60.0, clock=lambda: NOW).outcomes(messages))
     assert shed(outcomes) == [False, True, False, True]
     assert [outcome.message.offset for outcome in outcomes] == [0, 1, 2, 3]
     fresh, late = outcomes[0], outcomes[1]
@@ -49,9 +49,8 @@ def test_the_late_are_passed_on_in_their_place(pipeline: Pipeline) -> None:
 
 
 def test_what_cannot_be_read_is_rejected_late_or_not(pipeline: Pipeline) -> None:
-    outcomes = Shedding(pipeline, 60.0, clock=lambda: NOW)(
-        [message(0, 90, b"no alert"), message(1, 90, ztf_packet())]
-    )
+    messages = [message(0, 90, b"no alert"), message(1, 90, ztf_packet())]
+    outcomes = list(Shedding(pipeline, 60.0, clock=lambda: NOW).outcomes(messages))
     assert not isinstance(outcomes[0], Enriched)
     assert shed(outcomes) == [False, True]
 
@@ -62,15 +61,16 @@ def test_a_share_of_the_late_is_seen_and_the_same_one_again(pipeline: Pipeline) 
     seen: list[Message] = []
 
     class Counting:
-        def __call__(self, some: Sequence[Message]) -> list[Outcome]:
+        def outcomes(self, some: Iterable[Message]) -> Iterator[Outcome]:
+            some = list(some)
             seen.extend(some)
             return pipeline.pass_on(some)
 
         pass_on = staticmethod(pipeline.pass_on)
 
     sample = Shedding(Counting(), 60.0, 0.25, clock=lambda: NOW)
-    sample(messages)
+    list(sample.outcomes(messages))
     first, seen[:] = [one.offset for one in seen], []
     assert 60 < len(first) < 140
-    sample(messages[200:] + messages[:200])
+    list(sample.outcomes(messages[200:] + messages[:200]))
     assert sorted(one.offset for one in seen) == first

@@ -69,6 +69,14 @@ def test_no_object_is_on_both_sides(kind):
         assert not set(GROUPS[train]) & set(GROUPS[test])
 
 
+def test_weights_that_were_changed_are_refused(tmp_path):
+    path = written(tmp_path / "h.onnx", linear := _linear(X, X[:, 0], "regression", 1.0))
+    weight = linear.weight.astype(np.float32).tobytes()
+    path.write_bytes(path.read_bytes().replace(weight, bytes((weight[0] ^ 1,)) + weight[1:]))
+    with pytest.raises(ModelRefused, match="changed after they were exported"):
+        Head.load(path, MODEL.contract)
+
+
 def test_labels_that_mean_nothing_score_as_chance():
     truth = np.where(RANDOM.random(90) < 0.5, "a", "b")
     found = measure(X, truth, GROUPS, "classification")

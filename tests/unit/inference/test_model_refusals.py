@@ -24,6 +24,7 @@ from broker.inference import Model
 from broker.pipeline import Pipeline
 from broker.survey import WANTED
 from broker.testing.packets import lsst_packet
+from broker.weights import weights_digest
 
 onnx = pytest.importorskip("onnx", reason="changing a model file needs onnx")
 
@@ -122,6 +123,45 @@ def test_a_contract_that_the_graph_does_not_keep_is_refused(
 ) -> None:
     with pytest.raises(ModelRefused, match=says):
         Model.load(rewritten(untrained_model, tmp_path / "changed.onnx", resealed(**changes)))
+
+
+def reweighted(source: Path, target: Path, change: Callable[[object], None]) -> Path:
+    """Copy a model file with another largest initializer, and the contract as it was."""
+    graph = onnx.load(source)
+    change(max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data)))
+    onnx.save(graph, target)
+    return target
+
+
+def test_weights_that_were_changed_are_refused_though_the_check_would_pass(
+    untrained_model: Path, tmp_path: Path
+) -> None:
+    def nudge(tensor) -> None:
+        tensor.raw_data = bytes((tensor.raw_data[0] ^ 1,)) + tensor.raw_data[1:]
+
+    with pytest.raises(ModelRefused, match=r"its weights are \w{12}, its contract says \w{12}"):
+        Model.load(reweighted(untrained_model, tmp_path / "other.onnx", nudge))
+
+
+def test_weights_that_are_not_kept_as_bytes_are_refused(untrained_model: Path, tmp_path: Path) -> None:
+    def spread(tensor) -> None:
+        values = onnx.numpy_helper.to_array(tensor)
+        kept = onnx.helper.make_tensor(tensor.name, tensor.data_type, tensor.dims, values.ravel().tolist())
+        tensor.CopyFrom(kept)
+
+    with pytest.raises(ModelRefused, match="not kept as raw bytes"):
+        Model.load(reweighted(untrained_model, tmp_path / "spread.onnx", spread))
+
+
+def test_the_digest_is_the_same_however_protobuf_cuts_the_graph(untrained_model: Path) -> None:
+    whole = onnx.load(untrained_model)
+    middle = len(whole.graph.initializer) // 2
+    first, second = (onnx.ModelProto() for _ in range(2))
+    first.graph.initializer.extend(whole.graph.initializer[middle:])
+    second.graph.initializer.extend(whole.graph.initializer[:middle])
+    cut = first.SerializeToString() + second.SerializeToString()
+    assert len(onnx.load_from_string(cut).graph.initializer) == len(whole.graph.initializer)
+    assert weights_digest(cut) == weights_digest(untrained_model.read_bytes())
 
 
 def before_there_were_views(source: Path, target: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from broker.kafka.gather import Gatherer
+from broker.kafka.gather import MOST_AT_ONCE, Gatherer
 
 
 class Given:
@@ -16,6 +16,12 @@ class Given:
 
     def value(self) -> bytes:
         return self._value
+
+    def key(self) -> bytes | None:
+        return None
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return None
 
 
 class Queue:
@@ -62,3 +68,32 @@ def test_small_messages_after_a_giant_come_in_large_batches_again() -> None:
     gather = queue.gatherer(20_000_000)
     sizes = [len(gather(256, 0.0)) for _ in range(8)]
     assert sizes[-1] == 256
+
+
+def test_giants_behind_small_ones_exceed_the_bound_by_few() -> None:
+    queue = Queue(*[100] * 1000, *[10_000_000] * 100)
+    gather = queue.gatherer(20_000_000)
+    for _ in range(3):
+        gather(256, 0.0)
+    while queue.left:
+        assert sum(len(one.value()) for one in gather(256, 0.0)) <= 20_000_000 + MOST_AT_ONCE * 10_000_000
+
+
+class Laden(Given):
+    """A message that is small but for its key and headers."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(10)
+        self._load = bytes(size // 2)
+
+    def key(self) -> bytes:
+        return self._load
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("h", self._load)]
+
+
+def test_keys_and_headers_count() -> None:
+    queue = Queue()
+    queue.left = [Laden(1_000_000) for _ in range(100)]
+    assert len(queue.gatherer(4_000_000)(100, 1.0)) <= 5
