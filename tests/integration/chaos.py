@@ -189,6 +189,13 @@ class Stage:
             ledger.read(self.cluster.servers, f"{self.topic}.{suffix}", values=self.sent)
         return ledger
 
+    def committed_is_written(self) -> None:
+        """See that every alert before a committed offset has its outcome."""
+        positions = self.cluster.positions(self.topic, f"group-{self.topic}")
+        seen = self.account().seen
+        without = [place for place in self.sent if place[2] < positions[place[1]] and place not in seen]
+        assert not without, f"committed, not written: {without[:5]}"
+
     def check(self, name: str, record: Callable[[str, Any], None]) -> Ledger:
         """Hold the account against the promise, and give it."""
         ledger = self.account()
