@@ -93,13 +93,19 @@ class Stage:
 
     def set(self, values: Sequence[bytes] | None = None, **topic_settings: str) -> None:
         """Make the topics and publish, `packets` unless told what."""
-        values = packets(self.count) if values is None else values
-        self.count = len(values)
         self.servers = self.servers or self.cluster.servers
         self.topic = self.cluster.make(PARTITIONS, **topic_settings)
-        self.sent = {(self.topic, n % PARTITIONS, n // PARTITIONS): value for n, value in enumerate(values)}
-        self.cluster.publish(self.topic, values)
+        self.send(packets(self.count) if values is None else values)
         threading.Thread(target=self._measure, daemon=True).start()
+
+    def send(self, values: Sequence[bytes]) -> None:
+        """Publish, after what was published before."""
+        before = len(self.sent)
+        assert before % PARTITIONS == 0, "else the next would not go to the first partition"
+        for n, value in enumerate(values, before):
+            self.sent[self.topic, n % PARTITIONS, n // PARTITIONS] = value
+        self.cluster.publish(self.topic, values)
+        self.count = len(self.sent)
 
     def consumer(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """Begin a consumer."""
