@@ -51,9 +51,9 @@ unit: $(DEV)/.ready ## Tests that need no Kafka server
 integration: $(DEV)/.ready ## Tests on a real Apache Kafka
 	$(BIN)/python -m pytest tests/integration
 
-chaos: $(DEV)/.ready ## Consumers, cluster and network are hurt at full length (an hour); the account is build/chaos.json
+chaos: $(DEV)/.ready ## Consumers, cluster, network and registry are hurt at full length (hours); the account is build/chaos.json
 	mkdir -p build
-	NIGHTJAR_CHAOS=full NIGHTJAR_CHAOS_REPORT=build/chaos.json $(BIN)/python -m pytest -v --timeout 7200 tests/integration/test_chaos.py
+	NIGHTJAR_CHAOS=full NIGHTJAR_CHAOS_REPORT=build/chaos.json $(BIN)/python -m pytest -v --timeout 7200 tests/integration/test_chaos*.py
 
 fuzz: $(DEV)/.ready ## 100,000 mutated packets through the pipeline; PACKETS=DIR adds real ones (about an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --seed 1 $(if $(PACKETS),--packets $(PACKETS))

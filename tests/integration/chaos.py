@@ -7,24 +7,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from confluent_kafka import KafkaException
 
 from broker.testing.packets import lsst_packet, ztf_packet
 from broker.testing.stamps import Stamp
 
 from .conftest import Cluster
+from .kafka_server import KafkaServer
 from .ledger import Ledger
 
 FULL = os.environ.get("NIGHTJAR_CHAOS") == "full"
 """Set by `make chaos`; else a short form, for CI."""
 
-ALERTS = 50_000 if FULL else 1_000
+DELIVERIES = ("at-least-once", "exactly-once")
+Record = Callable[[str, Any], None]
+
+long_form = pytest.mark.skipif(not FULL, reason="a scene of the long form: make chaos")
+
+
+def alerts(full: int = 50_000) -> int:
+    """How many a scene of the long form takes, unless ``NIGHTJAR_CHAOS_ALERTS`` says it."""
+    return int(os.environ.get("NIGHTJAR_CHAOS_ALERTS", full if FULL else 1_000))
+
+
 PATIENCE_SECONDS = 1800 if FULL else 150
 PARTITIONS = 4
 MOST_MEMORY_KIB = 1024 * 1024
@@ -61,6 +73,8 @@ class Stage:
         What the consumers are told; a proxy's, where there is one.
     settings : dict
         Environment of the consumers.
+    known : dict of str to schema
+        Of outputs, by fingerprint, where the bundle lacks them.
     """
 
     cluster: Cluster
@@ -69,21 +83,29 @@ class Stage:
     folder: Path
     servers: str = ""
     settings: dict[str, str] = field(default_factory=dict)
-    count: int = ALERTS
+    count: int = field(default_factory=alerts)
     topic: str = ""
     sent: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    known: dict[str, Any] = field(default_factory=dict)
     peak_kib: int = 0
     _watch: threading.Event = field(default_factory=threading.Event)
 
-    def set(self, **topic_settings: str) -> None:
-        """Make the topics and publish."""
+    def set(self, values: Sequence[bytes] | None = None, **topic_settings: str) -> None:
+        """Make the topics and publish, `packets` unless told what."""
         self.servers = self.servers or self.cluster.servers
         self.topic = self.cluster.make(PARTITIONS, **topic_settings)
-        values = packets(self.count)
-        self.sent = {(self.topic, n % PARTITIONS, n // PARTITIONS): value for n, value in enumerate(values)}
-        self.cluster.publish(self.topic, values)
+        self.send(packets(self.count) if values is None else values)
         threading.Thread(target=self._measure, daemon=True).start()
+
+    def send(self, values: Sequence[bytes]) -> None:
+        """Publish, after what was published before."""
+        before = len(self.sent)
+        assert before % PARTITIONS == 0, "else the next would not go to the first partition"
+        for n, value in enumerate(values, before):
+            self.sent[self.topic, n % PARTITIONS, n // PARTITIONS] = value
+        self.cluster.publish(self.topic, values)
+        self.count = len(self.sent)
 
     def consumer(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """Begin a consumer."""
@@ -147,6 +169,18 @@ class Stage:
         self._watch.set()
         self.end(signal.SIGKILL)
 
+    def never_fenced(self) -> None:
+        """See that the group took nobody for dead."""
+        told = self.told()
+        for sign in ("lost ", "revoked ", "Application maximum poll interval", "comes again"):
+            assert sign not in told, told[-3000:]
+
+    def told(self) -> str:
+        """Everything the consumers said."""
+        return "\n".join(
+            path.read_text(errors="replace") for path in sorted(self.folder.glob("consumer-*.log"))
+        )
+
     def logs(self) -> str:
         """Last words of the consumers."""
         told = [
@@ -156,13 +190,20 @@ class Stage:
 
     def account(self) -> Ledger:
         """What came of every alert, as a reader of committed records sees it."""
-        ledger = Ledger(set(self.sent))
+        ledger = Ledger(set(self.sent), known=self.known)
         for suffix in ("enriched", "dead-letter"):
             ledger.read(self.cluster.servers, f"{self.topic}.{suffix}", values=self.sent)
         return ledger
 
-    def check(self, name: str, record: Callable[[str, Any], None]) -> None:
-        """Hold the account against the promise."""
+    def committed_is_written(self) -> None:
+        """See that every alert before a committed offset has its outcome."""
+        positions = self.cluster.positions(self.topic, f"group-{self.topic}")
+        seen = self.account().seen
+        without = [place for place in self.sent if place[2] < positions[place[1]] and place not in seen]
+        assert not without, f"committed, not written: {without[:5]}"
+
+    def check(self, name: str, record: Callable[[str, Any], None]) -> Ledger:
+        """Hold the account against the promise, and give it."""
         ledger = self.account()
         record(f"{name}, {self.delivery}", f"{ledger}; peak memory {self.peak_kib // 1024} MiB")
         assert not ledger.lost, f"{ledger}\n{self.logs()}"
@@ -173,6 +214,7 @@ class Stage:
         if self.delivery == "exactly-once":
             assert ledger.repeats == 0, f"{ledger}\n{self.logs()}"
         assert self.peak_kib < MOST_MEMORY_KIB
+        return ledger
 
     def _measure(self) -> None:
         while not self._watch.wait(0.5):
@@ -181,3 +223,21 @@ class Stage:
                     status = Path(f"/proc/{process.pid}/status").read_text()
                     peak = int(status.split("VmHWM:")[1].split()[0])
                     self.peak_kib = max(self.peak_kib, peak)
+
+
+class Hurt(KafkaServer):
+    """A Kafka that can be killed and begun again on its data."""
+
+    def _properties(self) -> dict[str, object]:
+        # A killed broker's session must end before it may register again.
+        return {**super()._properties(), "broker.session.timeout.ms": 2000}
+
+    def kill(self) -> None:
+        """End without a word."""
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def revive(self) -> None:
+        """Begin again."""
+        self._begin()

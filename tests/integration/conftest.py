@@ -1,5 +1,6 @@
 """A real Kafka, topics on it, and the programs as processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import authority
 import pytest
@@ -69,6 +71,7 @@ class Cluster:
     """What a test asks of Kafka, by a client that is not ours."""
 
     servers: str
+    replicas: int = 1
 
     def make(self, partitions: int = 2, *, outputs: bool = True, **settings: str) -> str:
         """Make a topic of the test's own, and the topics its results go to."""
@@ -76,7 +79,9 @@ class Cluster:
         names = [topic, f"{topic}.enriched", f"{topic}.dead-letter"] if outputs else [topic]
         admin = AdminClient({"bootstrap.servers": self.servers})
         config = {"max.message.bytes": "10485760", **settings}
-        made = admin.create_topics([NewTopic(name, partitions, 1, config=config) for name in names])
+        made = admin.create_topics(
+            [NewTopic(name, partitions, self.replicas, config=config) for name in names]
+        )
         for future in made.values():
             future.result(timeout=30)
         return topic
@@ -85,7 +90,9 @@ class Cluster:
         """Make one topic of a given name."""
         admin = AdminClient({"bootstrap.servers": self.servers})
         config = {"max.message.bytes": "10485760", **settings}
-        admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(timeout=30)
+        admin.create_topics([NewTopic(name, partitions, self.replicas, config=config)])[name].result(
+            timeout=30
+        )
 
     def set(self, topic: str, name: str, value: str) -> None:
         """Change one setting of a topic."""
@@ -96,8 +103,13 @@ class Cluster:
 
     def publish(self, topic: str, values: Sequence[bytes | None], **properties: object) -> None:
         """Publish values in turn over the partitions, in one transaction if the properties name one."""
-        settings = {"bootstrap.servers": self.servers, "message.max.bytes": 10_485_760, **properties}
-        producer = Producer(settings)
+        # Idempotent: a topic that was just made may refuse the first requests, which are then sent again out of order.
+        settings = {
+            "bootstrap.servers": self.servers,
+            "message.max.bytes": 10_485_760,
+            "enable.idempotence": True,
+        }
+        producer = Producer(settings | properties)
         if "transactional.id" in properties:
             producer.init_transactions(30)
             producer.begin_transaction()
@@ -134,16 +146,34 @@ class Cluster:
 
     def committed(self, topic: str, group: str) -> int:
         """Sum of a group's committed offsets."""
+        return sum(self.positions(topic, group).values())
+
+    def positions(self, topic: str, group: str) -> dict[int, int]:
+        """A group's committed offset in each partition; 0 where there is none."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group})
         numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         offsets = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=10)
         consumer.close()
-        return sum(max(0, partition.offset) for partition in offsets)
+        return {partition.partition: max(0, partition.offset) for partition in offsets}
 
 
 @pytest.fixture(scope="session")
 def cluster(kafka: str) -> Cluster:
     return Cluster(kafka)
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[[str, Any], None]:
+    """Keep what the scenes of chaos found, for the document: in the file that `make chaos` names."""
+    found: dict[str, Any] = {}
+    report = os.environ.get("NIGHTJAR_CHAOS_REPORT")
+
+    def keep(name: str, value: Any) -> None:
+        found[name] = value
+        if report:
+            Path(report).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+    return keep
 
 
 @pytest.fixture

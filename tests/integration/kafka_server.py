@@ -86,12 +86,20 @@ class KafkaServer:
         Plain.
     """
 
+    _heap = "512m"
+
     def __init__(self) -> None:
         port, controller = free_ports(2)
         self.bootstrap_servers = f"127.0.0.1:{port}"
         self._controller = f"127.0.0.1:{controller}"
 
     def __enter__(self) -> Self:
+        self._format()
+        self._begin()
+        return self
+
+    def _format(self) -> None:
+        """Make the folder of the data."""
         fetch()
         self._folder = Path(tempfile.mkdtemp(prefix="nightjar-kafka-"))
         (self._folder / "log4j2.properties").write_text(LOG4J, encoding="utf-8")
@@ -102,20 +110,21 @@ class KafkaServer:
         for user in users:
             tool += ["-S", user]
         subprocess.run(self._java("128m", *tool), check=True, capture_output=True)
-        self._begin()
-        return self
 
     def _begin(self) -> None:
-        """Start on the data that is there."""
+        """Start on the data that is there, and wait until it is up."""
+        self._spawn()
+        self._await()
+
+    def _spawn(self) -> None:
         self._log = (self._folder / "server.log").open("ab")
         self._process = subprocess.Popen(
-            self._java("512m", "kafka.Kafka", str(self._folder / "server.properties")),
+            self._java(self._heap, "kafka.Kafka", str(self._folder / "server.properties")),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._await()
 
     @property
     def ended(self) -> bool:

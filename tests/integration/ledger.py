@@ -4,10 +4,13 @@ The reader is a plain confluent_kafka consumer and fastavro with the schema whos
 of the broker's own reading is trusted here.
 """
 
+import copy
 import io
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
@@ -34,6 +37,10 @@ class Ledger:
         Of (survey, alert id, model, position) of enriched alerts.
     broken : list of str
         Outputs that do not decode, or do not hold what came in.
+    known : dict of str to schema
+        By fingerprint, those that the bundle lacks.
+    reasons : Counter
+        Of dead letters.
     """
 
     expected: set[Position]
@@ -41,6 +48,8 @@ class Ledger:
     identities: Counter[tuple[bytes, ...]] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     order: dict[tuple[str, int, bytes], list[int]] = field(default_factory=lambda: defaultdict(list))
+    known: dict[str, Any] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def lost(self) -> set[Position]:
@@ -95,7 +104,7 @@ class Ledger:
         )
         where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
         try:
-            record = decode(message.value(), headers["schema-fingerprint"].decode())
+            record = decode(message.value(), headers["schema-fingerprint"].decode(), self.known)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
             self.broken.append(f"{where}: {error!r}")
             return
@@ -104,6 +113,8 @@ class Ledger:
             self.broken.append(f"{where}: {fault}")
         kind = _kind(str(message.topic()), record)
         self.seen[position].append(kind)
+        if kind == "dead-letter":
+            self.reasons[str(record["reason"])] += 1
         if kind in {"enriched", "partial"}:
             self.identities[headers["survey"], headers["alert-id"], headers["model"]] += 1
             self.order[position[0], position[1], message.key()].append(position[2])
@@ -160,10 +171,15 @@ def _ends(servers: str, topic: str) -> dict[int, int]:
     return ends
 
 
-def decode(value: bytes, fingerprint: str) -> dict[str, object]:
-    """Decode a record by the schema of a fingerprint; nothing may follow it."""
+def decode(
+    value: bytes, fingerprint: str, known: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, object]:
+    """Decode a record by the schema of a fingerprint, of those known beside the bundle's; nothing may follow it."""
     stream = io.BytesIO(value[5:])
-    record = fastavro.schemaless_reader(stream, schemas.by_fingerprint(fingerprint), None)
+    schema = (
+        copy.deepcopy(known[fingerprint]) if fingerprint in known else schemas.by_fingerprint(fingerprint)
+    )
+    record = fastavro.schemaless_reader(stream, schema, None)
     if stream.read(1):
         raise ValueError("bytes follow the record")
     return dict(record)

@@ -61,14 +61,15 @@ class RegistryServer:
 
     Attributes
     ----------
-    url : str
-        Of Confluent's REST.
+    address, url : str
+        Of its port, and of Confluent's REST there.
     """
 
     def __init__(self) -> None:
         (self._port,) = free_ports(1)
-        self._root = f"http://127.0.0.1:{self._port}"
-        self.url = f"{self._root}/apis/ccompat/v7"
+        self.address = f"127.0.0.1:{self._port}"
+        self._root = f"http://{self.address}"
+        self.url = self.at(self.address)
 
     def __enter__(self) -> Self:
         fetch()
@@ -96,6 +97,11 @@ class RegistryServer:
             self._process.wait()
         self._log.close()
         shutil.rmtree(self._folder)
+
+    @staticmethod
+    def at(address: str) -> str:
+        """Give the url of Confluent's REST by way of an address that leads here."""
+        return f"http://{address}/apis/ccompat/v7"
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Make a request of Confluent's REST, by a client that is not ours."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from authority import DAY, Authority
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -74,18 +75,17 @@ class SecuredServer(KafkaServer):
 
     def grant(self, operation: str, kind: str, name: str, principal: str = f"User:{OPERATOR}") -> None:
         """Let somebody do something with a topic, a group or a transactional id."""
-        acl = AclBinding(
-            ResourceType[kind],
-            name,
-            ResourcePatternType.LITERAL,
-            principal,
-            "*",
-            AclOperation[operation],
-            AclPermissionType.ALLOW,
-        )
+        what = ResourceType[kind], name, ResourcePatternType.LITERAL, principal, "*", AclOperation[operation]
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        for future in admin.create_acls([acl]).values():
+        for future in admin.create_acls([AclBinding(*what, AclPermissionType.ALLOW)]).values():
             future.result(timeout=30)
+
+    def revoke(self, operation: str, kind: str, name: str, principal: str = f"User:{OPERATOR}") -> None:
+        """Take such a right away again."""
+        what = ResourceType[kind], name, ResourcePatternType.LITERAL, principal, "*", AclOperation[operation]
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        for future in admin.delete_acls([AclBindingFilter(*what, AclPermissionType.ALLOW)]).values():
+            assert len(future.result(timeout=30)) == 1, "no such right was granted"
 
     def set_password(self, user: str, password: str) -> None:
         """Give a user of SCRAM, new or not, a password."""

@@ -3,44 +3,23 @@
 A short form runs with the other tests. The long form, 50,000 alerts a scene, is `make chaos`.
 """
 
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from . import kafka_server
-from .chaos import FULL, Stage
+from .chaos import DELIVERIES, FULL, Hurt, Record, Stage, long_form
 from .conftest import Cluster
 
-DELIVERIES = ("at-least-once", "exactly-once")
 KILLS = 20 if FULL else 4
 RESTARTS = 5 if FULL else 1
-REPORT = os.environ.get("NIGHTJAR_CHAOS_REPORT")
-
-long_form = pytest.mark.skipif(not FULL, reason="a scene of the long form: make chaos")
-
-Record = Callable[[str, Any], None]
-
-
-@pytest.fixture(scope="module")
-def record() -> Record:
-    """Keep what was found, for the document."""
-    found: dict[str, Any] = {}
-
-    def keep(name: str, value: Any) -> None:
-        found[name] = value
-        if REPORT:
-            Path(REPORT).write_text(json.dumps(found, indent=1) + "\n")
-
-    return keep
 
 
 @pytest.fixture(params=DELIVERIES)
@@ -111,24 +90,6 @@ def test_two_consumers_with_one_transactional_id(
         stage.check("two with one transactional id", record)
     finally:
         stage.close()
-
-
-class Hurt(kafka_server.KafkaServer):
-    """A Kafka that can be killed and begun again on its data."""
-
-    def _properties(self) -> dict[str, object]:
-        # A killed broker's session must end before it may register again.
-        return {**super()._properties(), "broker.session.timeout.ms": 2000}
-
-    def kill(self) -> None:
-        """End without a word."""
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
-
-    def revive(self) -> None:
-        """Begin again."""
-        self._begin()
 
 
 @pytest.fixture(scope="module")

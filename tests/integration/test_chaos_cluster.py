@@ -1,0 +1,105 @@
+"""Brokers of a cluster of three are killed and revived: leaders, coordinators, and more than are replicated away."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .chaos import DELIVERIES, Record, Stage, alerts, long_form
+from .conftest import needing
+from .three_brokers import BROKERS, ThreeBrokers
+
+pytestmark = [pytest.mark.kafka, long_form]
+
+COUNT = alerts(10_000)
+INTERNAL = {
+    "the leader of the outputs": "{topic}.enriched",
+    "the leader of the source": "{topic}",
+    "the group's coordinator": "__consumer_offsets",
+    "the transactions' coordinator": "__transaction_state",
+}
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[ThreeBrokers]:
+    needing()
+    with ThreeBrokers() as three:
+        yield three
+
+
+@pytest.fixture(params=DELIVERIES)
+def stage(
+    request: pytest.FixtureRequest, three: ThreeBrokers, untrained_model: Path, tmp_path: Path
+) -> Iterator[Stage]:
+    stage = Stage(three.cluster, untrained_model, request.param, tmp_path, count=COUNT)
+    yield stage
+    stage.close()
+
+
+def kept_going(stage: Stage) -> None:
+    """See that no process ended by what was done to the cluster."""
+    assert [process.returncode for process in stage.running] == [0], stage.logs()
+
+
+def whole(three: ThreeBrokers, topic: str) -> None:
+    three.until(lambda: three.in_sync(topic) == len(BROKERS), "the replicas catching up")
+
+
+def test_leaders_that_are_killed(stage: Stage, three: ThreeBrokers, record: Record) -> None:
+    """One broker at a time, whichever it hurts most; the others go on without it."""
+    stage.set()
+    stage.consumer()
+    stage.progress(0.05)
+    hurt = [kind for kind in INTERNAL if stage.delivery == "exactly-once" or "transactions" not in kind]
+    for number, kind in enumerate(hurt):
+        stage.progress(0.1 + 0.8 * number / len(hurt))
+        victim = three.leader(INTERNAL[kind].format(topic=stage.topic))
+        three.nodes[victim].kill()
+        before = stage.done()
+        stage.until(lambda: stage.done() > before, f"going on without {kind}")  # noqa: B023 - called at once
+        three.nodes[victim].revive()
+        whole(three, f"{stage.topic}.enriched")
+    stage.finish()
+    stage.check(f"{len(hurt)} leaders killed in a cluster of three", record)
+    kept_going(stage)
+
+
+def test_two_of_three_brokers_down_for_a_while(stage: Stage, three: ThreeBrokers, record: Record) -> None:
+    """The one that is left takes nothing: a record needs two."""
+    stage.set()
+    stage.consumer()
+    stage.progress(0.2)
+    left = three.leader(f"{stage.topic}.enriched")
+    down = [number for number in BROKERS if number != left]
+    for number in down:
+        three.nodes[number].kill()
+    three.until(lambda: three.in_sync(f"{stage.topic}.enriched") == 1, "one being left")
+    stage.until(lambda: "waiting for Kafka for" in stage.told(), "the consumer saying that it waits")
+    for number in down:
+        three.nodes[number].revive()
+    whole(three, f"{stage.topic}.enriched")
+    stage.finish()
+    stage.check("two of three brokers down for a while", record)
+    kept_going(stage)
+    assert re.search("waiting for Kafka for [0-9]+ s: ", stage.told())
+
+
+def test_leader_and_controller_killed_together(stage: Stage, three: ThreeBrokers, record: Record) -> None:
+    """Nobody can be made leader until the controller is back."""
+    stage.set()
+    stage.consumer()
+    stage.progress(0.3)
+    victim = three.leader(f"{stage.topic}.enriched")
+    controller = three.controller
+    controller.kill()
+    three.nodes[victim].kill()
+    stage.until(lambda: "are down" in stage.told() or "failed" in stage.told(), "the consumer noticing it")
+    controller.revive()
+    before = stage.done()
+    stage.until(lambda: stage.done() > before, "another leader")
+    three.nodes[victim].revive()
+    whole(three, f"{stage.topic}.enriched")
+    stage.finish()
+    stage.check("leader and controller killed together", record)
+    kept_going(stage)

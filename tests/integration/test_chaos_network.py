@@ -1,0 +1,214 @@
+"""The network between consumer and Kafka is cut, slowed and reset, and the sink or the model made slow.
+
+Toxiproxy stands before a listener of its own, so that source, sink or both pass through it. A slow disk of the cluster
+is taken for what a client sees of it: acknowledgements that come late.
+"""
+
+import contextlib
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import toxiproxy
+from .chaos import DELIVERIES, FULL, Record, Stage, alerts, long_form
+from .conftest import Cluster, needing
+from .toxiproxy import ProxiedServer, Proxy, Toxiproxy
+
+pytestmark = pytest.mark.kafka
+
+COUNT = alerts(10_000)
+SESSION_SECONDS = 6.0
+POLL_SECONDS = 8.0
+SLOW_SECONDS = 25.0
+"""Beyond the session, the poll interval and a transaction's time."""
+
+MOST_SILENT_SECONDS = {"short": 2.0, "beyond the session": 12.0}
+
+SLOW_GROUP = {"BROKER_KAFKA__EXTRA": f'{{"max.poll.interval.ms": {int(1000 * POLL_SECONDS)}}}'}
+
+
+@pytest.fixture(scope="module")
+def proxied() -> Iterator[ProxiedServer]:
+    if lacking := toxiproxy.missing():
+        pytest.skip(lacking)
+    needing()
+    with ProxiedServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(proxied: ProxiedServer) -> Iterator[Proxy]:
+    with Toxiproxy() as toxic:
+        yield toxic.before(proxied.behind, proxied.proxied)
+
+
+@pytest.fixture(params=DELIVERIES)
+def stage(
+    request: pytest.FixtureRequest, proxied: ProxiedServer, untrained_model: Path, tmp_path: Path
+) -> Iterator[Stage]:
+    stage = Stage(
+        Cluster(proxied.bootstrap_servers), untrained_model, request.param, tmp_path, proxied.proxied
+    )
+    stage.count = COUNT
+    yield stage
+    stage.close()
+
+
+def kept_going(stage: Stage) -> None:
+    """See that no process ended by what was done to it."""
+    assert [process.returncode for process in stage.running] == [0], stage.logs()
+
+
+def test_a_network_that_is_cut(stage: Stage, proxy: Proxy, record: Record) -> None:
+    stage.set()
+    stage.consumer()
+    cuts = [*MOST_SILENT_SECONDS.values()] * 2 if FULL else [2.0]
+    for number, seconds in enumerate(cuts):
+        stage.progress((number + 0.5) / (len(cuts) + 1))
+        proxy.cut()
+        time.sleep(seconds)
+        proxy.mend()
+    stage.finish()
+    stage.check(f"network cut {len(cuts)} times, the longest for {max(cuts):g} s", record)
+    kept_going(stage)
+
+
+@long_form
+@pytest.mark.parametrize("lasting", MOST_SILENT_SECONDS)
+def test_a_network_that_swallows_everything(stage: Stage, proxy: Proxy, record: Record, lasting: str) -> None:
+    """No connection is closed, and nothing comes through."""
+    stage.set()
+    stage.consumer()
+    for number in range(3):
+        stage.progress((number + 0.5) / 4)
+        with proxy.with_toxic("timeout", timeout=0):
+            time.sleep(MOST_SILENT_SECONDS[lasting])
+    stage.finish()
+    stage.check(f"black hole 3 times, {lasting}", record)
+    kept_going(stage)
+
+
+@long_form
+def test_connections_that_are_reset(stage: Stage, proxy: Proxy, record: Record) -> None:
+    """Each connection ends with RST a moment after it began, again and again."""
+    stage.set()
+    stage.consumer()
+    for number in range(8):
+        stage.progress((number + 0.5) / 9)
+        with proxy.with_toxic("reset_peer", timeout=50 * (number % 4)):
+            time.sleep(1.5)
+    stage.finish()
+    stage.check("8 times connections reset", record)
+    kept_going(stage)
+
+
+@long_form
+def test_connections_that_break_in_mid_message(stage: Stage, proxy: Proxy, record: Record) -> None:
+    """Each connection ends after so many bytes, most of them within a request or an answer."""
+    stage.set()
+    stage.consumer()
+    for number in range(4):
+        stage.progress((number + 0.5) / 5)
+        with proxy.with_toxic("limit_data", bytes=150_001):
+            time.sleep(5)
+    stage.finish()
+    stage.check("connections broken in mid-message", record)
+    kept_going(stage)
+
+
+@long_form
+def test_a_network_that_is_slow(stage: Stage, proxy: Proxy, record: Record) -> None:
+    stage.set()
+    stage.consumer()
+    stage.progress(0.1)
+    with (
+        proxy.with_toxic("latency", latency=150, jitter=100),
+        proxy.with_toxic("bandwidth", rate=1_000),
+    ):
+        before = stage.done()
+        stage.until(lambda: stage.done() > before + 0.1 * stage.count, "progress over a slow network")
+    stage.finish()
+    stage.check("latency of 300 ms both ways together, 1 MB/s", record)
+    stage.never_fenced()
+    kept_going(stage)
+
+
+@long_form
+@pytest.mark.parametrize("kind", ["bandwidth", "latency"])
+def test_a_sink_slower_than_session_and_poll_interval(
+    stage: Stage, proxied: ProxiedServer, proxy: Proxy, record: Record, kind: str
+) -> None:
+    """One write takes longer than the group waits for a member: it stays one, takes no more, and is not fenced."""
+    stage.servers = proxied.bootstrap_servers
+    stage.settings |= SLOW_GROUP | {"BROKER_SINK__BOOTSTRAP_SERVERS": proxied.proxied}
+    stage.set()
+    stage.consumer()
+    stage.progress(0.2)
+    toxic = (
+        proxy.with_toxic("bandwidth", ("upstream",), rate=2)
+        if kind == "bandwidth"
+        else proxy.with_toxic("latency", ("downstream",), latency=int(1000 * SLOW_SECONDS))
+    )
+    with toxic:
+        held = stage.done()
+        time.sleep(SLOW_SECONDS)
+        slow = stage.done() - held
+    stage.finish()
+    stage.check(f"a sink slow by {kind} for {SLOW_SECONDS:g} s", record)
+    assert slow < 0.2 * stage.count, "the sink was not slow"
+    stage.never_fenced()
+    kept_going(stage)
+
+
+@contextlib.contextmanager
+def starved(process: subprocess.Popen[bytes], running: float, standing: float) -> Iterator[None]:
+    """Give a process the processor for a share of the time, as a machine does that is far too busy."""
+    over = threading.Event()
+
+    def starve() -> None:
+        while not over.wait(running):
+            process.send_signal(signal.SIGSTOP)
+            over.wait(standing)
+            process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=starve)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@long_form
+def test_a_model_slower_than_session_and_poll_interval(
+    stage: Stage, proxied: ProxiedServer, record: Record
+) -> None:
+    """One turn takes longer than the group waits for a member."""
+    stage.servers = proxied.bootstrap_servers
+    turn = COUNT // 4
+    stage.settings |= SLOW_GROUP | {
+        "BROKER_CONSUMER__BATCH_SIZE": str(turn),
+        "BROKER_CONSUMER__LINGER_SECONDS": "5",
+    }
+    stage.set()
+    slow = stage.consumer()
+    stage.progress(0.01)
+    longest, since, done = 0.0, time.monotonic(), stage.done()
+    with starved(slow, 0.1, 1.4):
+        while longest < 1.5 * POLL_SECONDS:
+            assert done < stage.count, f"no turn took longer than {longest:.0f} s"
+            now = stage.done()
+            longest = max(longest, time.monotonic() - since)
+            if now > done:
+                since, done = time.monotonic(), now
+            time.sleep(0.25)
+    stage.finish()
+    stage.check(f"a model whose turns take {longest:.0f} s", record)
+    stage.never_fenced()
+    kept_going(stage)
