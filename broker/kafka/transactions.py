@@ -180,7 +180,7 @@ class KafkaTransactions(KafkaSink):
         deadline = time.monotonic() + TRANSACTION_SECONDS
         while True:
             try:
-                watched(call, STUCK_SECONDS)
+                watched(call, STUCK_SECONDS, lambda: self._tell(f"{doing}: no answer yet"))
             except TimeoutError as error:
                 self._renew()
                 raise Unavailable(f"{doing}: no answer from librdkafka in {STUCK_SECONDS:g} s") from error

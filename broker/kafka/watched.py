@@ -1,24 +1,30 @@
 """Calls into librdkafka that may never come back."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+SLICE_SECONDS = 0.2
+"""Time between two looks, as of the waits inside librdkafka."""
+
 Result = TypeVar("Result")
 
 
-def watched(call: Callable[[], Result], seconds: float) -> Result:
+def watched(call: Callable[[], Result], seconds: float, meanwhile: Callable[[], None]) -> Result:
     """Make a call, and leave it behind when it takes too long.
 
-    librdkafka 2.16 was seen to wait for ever in ``send_offsets_to_transaction``, whatever time it was given, after a
-    broker was killed and came back. A thread cannot be taken out of such a call: it stays, with its producer, until
-    the process ends.
+    librdkafka 2.16 waits for ever in ``send_offsets_to_transaction``, whatever time it was given, when the group's
+    coordinator went away meanwhile (its issue 5456). A thread cannot be taken out of such a call: it stays, with its
+    producer, until the process ends.
 
     Parameters
     ----------
     call : callable
     seconds : float
+    meanwhile : callable
+        Called a few times a second; what it raises leaves the call behind too.
 
     Raises
     ------
@@ -34,4 +40,12 @@ def watched(call: Callable[[], Result], seconds: float) -> Result:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="watched", daemon=True).start()
-    return outcome.result(seconds)
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > SLICE_SECONDS:
+        try:
+            return outcome.result(SLICE_SECONDS)
+        except TimeoutError:
+            if outcome.done():  # its own
+                raise
+            meanwhile()
+    return outcome.result(max(0.0, left))
