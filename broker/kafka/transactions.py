@@ -29,6 +29,10 @@ called again, and goes on where it was."""
 STUCK_SECONDS = 10.0
 """Ten times what a call was given: it does not come back any more, and its producer is left to its fate."""
 
+ANSWER_SECONDS = 30.0
+"""How long one producer waits for a coordinator; then a new one takes its place, which looks for it anew: after a
+coordinator was killed and came back, librdkafka's connection to it was seen to stay down."""
+
 RIVALRY_SECONDS = 60.0
 """Put out twice within this time, a producer with a stated id has a rival of the same id."""
 
@@ -115,9 +119,8 @@ class KafkaTransactions(KafkaSink):
             When the cluster refuses us, or another producer has our id.
         """
         self._begin()
-        if self._in_doubt and self._group.stands_after(
-            batch
-        ):  # the commit went through, only its answer was lost
+        if self._in_doubt and self._group.stands_after(batch):
+            # The commit went through, only its answer was lost.
             self._in_doubt = False
             self._group.settled(batch)
             return
@@ -132,11 +135,10 @@ class KafkaTransactions(KafkaSink):
                 ),
             )
             self._in_doubt = True
-            # A commit under way cannot be given up: it is asked about until there is an answer.
             self._call(
                 "committing a transaction",
                 lambda: self._producer.commit_transaction(CALL_SECONDS),
-                patient=True,
+                ANSWER_SECONDS,
             )
         except (Unavailable, TooLarge):
             self._abort()
@@ -146,13 +148,18 @@ class KafkaTransactions(KafkaSink):
 
     def _begin(self) -> None:
         """Make the producer ready, which also ends what an earlier one of its id has left."""
-        if not self._begun:
+        if self._begun:
+            return
+        try:
             self._call(
                 "beginning transactions",
                 lambda: self._producer.init_transactions(CALL_SECONDS),
-                patient=True,
+                ANSWER_SECONDS,
             )
-            self._begun = True
+        except Unavailable:
+            self._renew()
+            raise
+        self._begun = True
 
     def _open(self) -> None:
         try:
@@ -164,20 +171,17 @@ class KafkaTransactions(KafkaSink):
         """Leave nothing behind; a producer that cannot even do that is replaced, its transaction ends by time."""
         if not self._begun:  # renewed meanwhile
             return
+        if self._in_doubt:  # a commit under way cannot be given up; the next producer learns what came of it
+            self._renew()
+            return
         try:
-            self._call(
-                "giving up a transaction",
-                lambda: self._producer.abort_transaction(CALL_SECONDS),
-                patient=True,
-            )
+            self._call("giving up a transaction", lambda: self._producer.abort_transaction(CALL_SECONDS))
         except Unavailable:
             self._renew()
-        else:
-            self._in_doubt = False
 
-    def _call(self, doing: str, call: Callable[[], Any], *, patient: bool = False) -> None:
-        """Call until it is done; a call that may be repeated is, for ever or as long as a transaction lasts."""
-        deadline = time.monotonic() + TRANSACTION_SECONDS
+    def _call(self, doing: str, call: Callable[[], Any], seconds: float = TRANSACTION_SECONDS) -> None:
+        """Call until it is done; a call that may be repeated is, by default as long as a transaction lasts."""
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 watched(call, STUCK_SECONDS, lambda: self._tell(f"{doing}: no answer yet"))
@@ -187,7 +191,7 @@ class KafkaTransactions(KafkaSink):
             except KafkaException as error:
                 fault = error.args[0]
                 self._listener.check()
-                if not fault.retriable() or (not patient and time.monotonic() >= deadline):
+                if not fault.retriable() or time.monotonic() >= deadline:
                     raise self._broken(fault, doing) from error
                 self._tell(f"{doing}: {fault.str()}")
             else:
@@ -205,6 +209,8 @@ class KafkaTransactions(KafkaSink):
             self._meet_rival(doing)
             self._renew()
             return Unavailable(f"{doing}: {fault.str()}")
+        if fault.txn_requires_abort():
+            self._in_doubt = False
         if fault.txn_requires_abort() or fault.retriable() or fault.code() in OF_THE_MOMENT:
             return Unavailable(f"{doing}: {fault.str()}")
         return as_ours(fault, doing)
