@@ -191,14 +191,14 @@ def test_a_model_slower_than_session_and_poll_interval(
 ) -> None:
     """One turn takes longer than the group waits for a member."""
     stage.servers = proxied.bootstrap_servers
-    turn = COUNT // 4
+    turn = COUNT // 2
     stage.settings |= SLOW_GROUP | {
         "BROKER_CONSUMER__BATCH_SIZE": str(turn),
         "BROKER_CONSUMER__LINGER_SECONDS": "5",
     }
     stage.set()
     slow = stage.consumer()
-    stage.progress(0.01)
+    stage.until(lambda: "assigned" in stage.told(), "the group")
     longest, since, done = 0.0, time.monotonic(), stage.done()
     with starved(slow, 0.1, 1.4):
         while longest < 1.5 * POLL_SECONDS:
