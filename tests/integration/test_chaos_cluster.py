@@ -35,6 +35,7 @@ def stage(
     stage = Stage(three.cluster, untrained_model, request.param, tmp_path, count=COUNT)
     yield stage
     stage.close()
+    three.mend()
 
 
 def kept_going(stage: Stage) -> None:
