@@ -53,7 +53,7 @@ integration: $(DEV)/.ready ## Tests on a real Apache Kafka
 
 chaos: $(DEV)/.ready ## Consumers, cluster, network and registry are hurt at full length (hours); the account is build/chaos.json
 	mkdir -p build
-	NIGHTJAR_CHAOS=full NIGHTJAR_CHAOS_REPORT=build/chaos.json $(BIN)/python -m pytest -v --timeout 7200 tests/integration/test_chaos*.py
+	NIGHTJAR_CHAOS=full NIGHTJAR_CHAOS_REPORT=build/chaos.json $(BIN)/python -m pytest -v --timeout 7200 tests/integration/test_chaos*.py tests/integration/test_slow_model.py tests/unit/consumer/test_memory.py
 
 fuzz: $(DEV)/.ready ## 100,000 mutated packets through the pipeline; PACKETS=DIR adds real ones (about an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --seed 1 $(if $(PACKETS),--packets $(PACKETS))

@@ -172,7 +172,7 @@ class Stage:
     def never_fenced(self) -> None:
         """See that the group took nobody for dead."""
         told = self.told()
-        for sign in ("lost ", "revoked ", "Application maximum poll interval", "comes again"):
+        for sign in ("lost ", "maximum poll interval", "session timed out", "come again", "comes again"):
             assert sign not in told, told[-3000:]
 
     def told(self) -> str:

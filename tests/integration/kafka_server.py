@@ -6,6 +6,7 @@
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 MAX_MESSAGE_BYTES = 10_485_760
+PORTS = 15_000, 32_000
 
 POM = f"""\
 <project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -212,14 +214,15 @@ class KafkaServer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Find ports that nothing listens on now, below those that outgoing connections are given meanwhile."""
+    with contextlib.ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", random.randrange(*PORTS)))
+                ports.append(one.getsockname()[1])
+        return ports
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class RegistryServer:
     """
 
     def __init__(self) -> None:
-        (self._port,) = free_ports(1)
+        self._port, self._management = free_ports(2)
         self.address = f"127.0.0.1:{self._port}"
         self._root = f"http://{self.address}"
         self.url = self.at(self.address)
@@ -129,7 +129,9 @@ class RegistryServer:
         properties = {
             "quarkus.http.host": "127.0.0.1",
             "quarkus.http.port": self._port,
-            "quarkus.management.enabled": "false",
+            # It cannot be switched off at run time, and two registries of one machine would meet at its default.
+            "quarkus.management.host": "127.0.0.1",
+            "quarkus.management.port": self._management,
             "apicurio.datasource.jdbc.initial-size": 2,
             "apicurio.datasource.jdbc.min-size": 2,
             "apicurio.datasource.jdbc.max-size": 10,

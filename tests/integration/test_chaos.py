@@ -100,6 +100,7 @@ def hurt() -> Iterator[Hurt]:
         yield server
 
 
+@long_form
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_broker_that_is_killed(
     hurt: Hurt, untrained_model: Path, tmp_path: Path, delivery: str, record: Record

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .chaos import DELIVERIES, Record, Stage, alerts, long_form
+from .chaos import DELIVERIES, Record, Stage, alerts, long_form, packets
 from .conftest import needing
 from .three_brokers import BROKERS, ThreeBrokers
 
@@ -35,6 +35,7 @@ def stage(
     stage = Stage(three.cluster, untrained_model, request.param, tmp_path, count=COUNT)
     yield stage
     stage.close()
+    three.mend()
 
 
 def kept_going(stage: Stage) -> None:
@@ -48,16 +49,18 @@ def whole(three: ThreeBrokers, topic: str) -> None:
 
 def test_leaders_that_are_killed(stage: Stage, three: ThreeBrokers, record: Record) -> None:
     """One broker at a time, whichever it hurts most; the others go on without it."""
-    stage.set()
-    stage.consumer()
-    stage.progress(0.05)
     hurt = [kind for kind in INTERNAL if stage.delivery == "exactly-once" or "transactions" not in kind]
-    for number, kind in enumerate(hurt):
-        stage.progress(0.1 + 0.8 * number / len(hurt))
+    portion = packets(COUNT // (8 * len(hurt)) * 4)
+    stage.set([])
+    stage.consumer()
+    for kind in hurt:
+        before = stage.done()
+        stage.send(portion)
+        stage.until(lambda: stage.done() > before, "the alerts before")  # noqa: B023 - called at once
         victim = three.leader(INTERNAL[kind].format(topic=stage.topic))
         three.nodes[victim].kill()
-        before = stage.done()
-        stage.until(lambda: stage.done() > before, f"going on without {kind}")  # noqa: B023 - called at once
+        stage.send(portion)
+        stage.until(lambda: stage.done() == stage.count, f"going on without {kind}")
         three.nodes[victim].revive()
         whole(three, f"{stage.topic}.enriched")
     stage.finish()
@@ -95,9 +98,9 @@ def test_leader_and_controller_killed_together(stage: Stage, three: ThreeBrokers
     controller.kill()
     three.nodes[victim].kill()
     stage.until(lambda: "are down" in stage.told() or "failed" in stage.told(), "the consumer noticing it")
+    stage.send(packets(COUNT // 40 * 4))
     controller.revive()
-    before = stage.done()
-    stage.until(lambda: stage.done() > before, "another leader")
+    stage.until(lambda: stage.done() == stage.count, "another leader")
     three.nodes[victim].revive()
     whole(three, f"{stage.topic}.enriched")
     stage.finish()

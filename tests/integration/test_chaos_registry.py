@@ -141,6 +141,7 @@ def test_a_registry_that_is_out_of_reach(
     assert ledger.reasons.keys() == {"frame_invalid", "schema_unknown"}
 
 
+@long_form
 def test_outputs_change_to_the_registrys_ids_midway(
     stage: Stage, registry: RegistryServer, record: Record
 ) -> None:

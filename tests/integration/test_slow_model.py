@@ -13,6 +13,7 @@ from broker.contract import COMMON_GRID, METADATA_KEY, ModelContract, check_inpu
 from broker.inference import Model
 from broker.weights import weights_digest
 
+from .chaos import long_form
 from .conftest import Cluster
 from .test_delivery import EXACTLY, LEAST, account, packets
 
@@ -87,6 +88,7 @@ def slow_model(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
+@long_form
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_a_network_slower_than_the_group_waits_is_neither_put_out_nor_repeats(
     cluster: Cluster,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from .chaos import Hurt
@@ -109,11 +109,14 @@ class ThreeBrokers:
 
     def _partitions(self, topic: str) -> list[tuple[int, set[int]]]:
         admin = AdminClient({"bootstrap.servers": self.cluster.servers})
-        told = admin.describe_topics(TopicCollection([topic]))[topic].result(timeout=30).partitions
-        return [
-            (one.leader.id if one.leader is not None else -1, {replica.id for replica in one.isr})
-            for one in told
-        ]
+        told = admin.list_topics(topic, timeout=10).topics[topic].partitions
+        return [(told[number].leader, set(told[number].isrs)) for number in sorted(told)]
+
+    def mend(self) -> None:
+        """Bring back whoever a scene that failed has left dead."""
+        for node in self.nodes.values():
+            if node.ended:
+                node.revive()
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait for something of the cluster."""

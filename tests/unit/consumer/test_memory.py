@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+long_form = pytest.mark.skipif(
+    os.environ.get("NIGHTJAR_CHAOS") != "full", reason="minutes on two cores: make chaos"
+)
+
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[2]
 
@@ -39,6 +43,7 @@ def usual() -> int:
     return peak("ordinary", 256)
 
 
+@long_form
 @pytest.mark.parametrize(
     ("kind", "messages", "options"),
     [
