@@ -6,8 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-SLICE_SECONDS = 0.2
-"""Time between two looks, as of the waits inside librdkafka."""
+from broker.kafka.sink import SLICE_SECONDS
 
 Result = TypeVar("Result")
 
@@ -39,6 +38,7 @@ def watched(call: Callable[[], Result], seconds: float, meanwhile: Callable[[], 
         except BaseException as error:  # noqa: BLE001 -- handed to the caller, whatever it is
             outcome.set_exception(error)
 
+    # No executor: that would wait at exit for the thread that never ends.
     threading.Thread(target=run, name="watched", daemon=True).start()
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > SLICE_SECONDS:

@@ -169,6 +169,10 @@ class Stage:
         self._watch.set()
         self.end(signal.SIGKILL)
 
+    def kept_going(self) -> None:
+        """See that one process did it all, and ended well."""
+        assert [process.returncode for process in self.running] == [0], self.logs()
+
     def never_fenced(self) -> None:
         """See that the group took nobody for dead."""
         told = self.told()

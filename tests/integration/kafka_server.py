@@ -136,12 +136,7 @@ class KafkaServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._log.close()
         shutil.rmtree(self._folder)
 
@@ -211,6 +206,16 @@ class KafkaServer:
             "num.io.threads": 2,
             "log.cleaner.dedupe.buffer.size": 4_194_304,
         }
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and see that it does."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def free_ports(count: int) -> list[int]:

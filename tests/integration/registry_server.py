@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 if __package__:
-    from .kafka_server import JARS, free_ports, lacks
+    from .kafka_server import JARS, end, free_ports, lacks
 else:
     from kafka_server import JARS, free_ports
 
@@ -30,7 +30,6 @@ VERSION = "3.3.3"
 DB_VERSION = "109"  # of this version's own exports: its import asks for it
 FETCH = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 READY_SECONDS = 120.0
-STOP_SECONDS = 20.0
 
 HOME = JARS.parent / f"apicurio-{VERSION}"
 """Beside Kafka's jars: 159 MB to download, once."""
@@ -89,12 +88,7 @@ class RegistryServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._log.close()
         shutil.rmtree(self._folder)
 

@@ -13,7 +13,7 @@ from .three_brokers import BROKERS, ThreeBrokers
 pytestmark = [pytest.mark.kafka, long_form]
 
 COUNT = alerts(10_000)
-INTERNAL = {
+LEADERS = {
     "the leader of the outputs": "{topic}.enriched",
     "the leader of the source": "{topic}",
     "the group's coordinator": "__consumer_offsets",
@@ -38,18 +38,13 @@ def stage(
     three.mend()
 
 
-def kept_going(stage: Stage) -> None:
-    """See that no process ended by what was done to the cluster."""
-    assert [process.returncode for process in stage.running] == [0], stage.logs()
-
-
-def whole(three: ThreeBrokers, topic: str) -> None:
+def await_replicas(three: ThreeBrokers, topic: str) -> None:
     three.until(lambda: three.in_sync(topic) == len(BROKERS), "the replicas catching up")
 
 
 def test_leaders_that_are_killed(stage: Stage, three: ThreeBrokers, record: Record) -> None:
     """One broker at a time, whichever it hurts most; the others go on without it."""
-    hurt = [kind for kind in INTERNAL if stage.delivery == "exactly-once" or "transactions" not in kind]
+    hurt = [kind for kind in LEADERS if stage.delivery == "exactly-once" or "transactions" not in kind]
     portion = packets(COUNT // (8 * len(hurt)) * 4)
     stage.set([])
     stage.consumer()
@@ -57,15 +52,15 @@ def test_leaders_that_are_killed(stage: Stage, three: ThreeBrokers, record: Reco
         before = stage.done()
         stage.send(portion)
         stage.until(lambda: stage.done() > before, "the alerts before")  # noqa: B023 - called at once
-        victim = three.leader(INTERNAL[kind].format(topic=stage.topic))
+        victim = three.leader(LEADERS[kind].format(topic=stage.topic))
         three.nodes[victim].kill()
         stage.send(portion)
         stage.until(lambda: stage.done() == stage.count, f"going on without {kind}")
         three.nodes[victim].revive()
-        whole(three, f"{stage.topic}.enriched")
+        await_replicas(three, f"{stage.topic}.enriched")
     stage.finish()
     stage.check(f"{len(hurt)} leaders killed in a cluster of three", record)
-    kept_going(stage)
+    stage.kept_going()
 
 
 def test_two_of_three_brokers_down_for_a_while(stage: Stage, three: ThreeBrokers, record: Record) -> None:
@@ -81,10 +76,10 @@ def test_two_of_three_brokers_down_for_a_while(stage: Stage, three: ThreeBrokers
     stage.until(lambda: "waiting for Kafka for" in stage.told(), "the consumer saying that it waits")
     for number in down:
         three.nodes[number].revive()
-    whole(three, f"{stage.topic}.enriched")
+    await_replicas(three, f"{stage.topic}.enriched")
     stage.finish()
     stage.check("two of three brokers down for a while", record)
-    kept_going(stage)
+    stage.kept_going()
     assert re.search("waiting for Kafka for [0-9]+ s: ", stage.told())
 
 
@@ -102,7 +97,7 @@ def test_leader_and_controller_killed_together(stage: Stage, three: ThreeBrokers
     stage.send(packets(COUNT // 40 * 4))
     stage.until(lambda: stage.done() == stage.count, "another leader")
     three.nodes[victim].revive()
-    whole(three, f"{stage.topic}.enriched")
+    await_replicas(three, f"{stage.topic}.enriched")
     stage.finish()
     stage.check("leader and controller killed together", record)
-    kept_going(stage)
+    stage.kept_going()

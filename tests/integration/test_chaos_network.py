@@ -1,25 +1,22 @@
-"""The network between consumer and Kafka is cut, slowed and reset, and the sink or the model made slow.
+"""The network between consumer and Kafka is cut, slowed and reset, and the sink made slow.
 
 Toxiproxy stands before a listener of its own, so that source, sink or both pass through it. A slow disk of the cluster
 is taken for what a client sees of it: acknowledgements that come late.
 """
 
 import contextlib
-import signal
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from . import toxiproxy
-from .chaos import DELIVERIES, FULL, Record, Stage, alerts, long_form
+from .chaos import DELIVERIES, Record, Stage, alerts, long_form
 from .conftest import Cluster, needing
 from .toxiproxy import ProxiedServer, Proxy, Toxiproxy
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, long_form]
 
 COUNT = alerts(10_000)
 SESSION_SECONDS = 6.0
@@ -61,16 +58,10 @@ def stage(
     stage.close()
 
 
-def kept_going(stage: Stage) -> None:
-    """See that no process ended by what was done to it."""
-    assert [process.returncode for process in stage.running] == [0], stage.logs()
-
-
-@long_form
 def test_a_network_that_is_cut(stage: Stage, proxy: Proxy, record: Record) -> None:
     stage.set()
     stage.consumer()
-    cuts = [*MOST_SILENT_SECONDS.values()] * 2 if FULL else [2.0]
+    cuts = [*MOST_SILENT_SECONDS.values()] * 2
     for number, seconds in enumerate(cuts):
         stage.progress((number + 0.5) / (len(cuts) + 1))
         proxy.cut()
@@ -78,53 +69,46 @@ def test_a_network_that_is_cut(stage: Stage, proxy: Proxy, record: Record) -> No
         proxy.mend()
     stage.finish()
     stage.check(f"network cut {len(cuts)} times, the longest for {max(cuts):g} s", record)
-    kept_going(stage)
+    stage.kept_going()
 
 
-@long_form
+def hurt_again_and_again(
+    stage: Stage, toxics: Sequence[contextlib.AbstractContextManager[None]], seconds: float
+) -> None:
+    """Have the network suffer at even distances, and be well between."""
+    stage.set()
+    stage.consumer()
+    for number, toxic in enumerate(toxics):
+        stage.progress((number + 0.5) / (len(toxics) + 1))
+        with toxic:
+            time.sleep(seconds)
+    stage.finish()
+
+
 @pytest.mark.parametrize("lasting", MOST_SILENT_SECONDS)
 def test_a_network_that_swallows_everything(stage: Stage, proxy: Proxy, record: Record, lasting: str) -> None:
     """No connection is closed, and nothing comes through."""
-    stage.set()
-    stage.consumer()
-    for number in range(3):
-        stage.progress((number + 0.5) / 4)
-        with proxy.with_toxic("timeout", timeout=0):
-            time.sleep(MOST_SILENT_SECONDS[lasting])
-    stage.finish()
+    toxics = [proxy.with_toxic("timeout", timeout=0) for _ in range(3)]
+    hurt_again_and_again(stage, toxics, MOST_SILENT_SECONDS[lasting])
     stage.check(f"black hole 3 times, {lasting}", record)
-    kept_going(stage)
+    stage.kept_going()
 
 
-@long_form
 def test_connections_that_are_reset(stage: Stage, proxy: Proxy, record: Record) -> None:
     """Each connection ends with RST a moment after it began, again and again."""
-    stage.set()
-    stage.consumer()
-    for number in range(8):
-        stage.progress((number + 0.5) / 9)
-        with proxy.with_toxic("reset_peer", timeout=50 * (number % 4)):
-            time.sleep(1.5)
-    stage.finish()
+    toxics = [proxy.with_toxic("reset_peer", timeout=50 * (number % 4)) for number in range(8)]
+    hurt_again_and_again(stage, toxics, 1.5)
     stage.check("8 times connections reset", record)
-    kept_going(stage)
+    stage.kept_going()
 
 
-@long_form
 def test_connections_that_break_in_mid_message(stage: Stage, proxy: Proxy, record: Record) -> None:
     """Each connection ends after so many bytes, most of them within a request or an answer."""
-    stage.set()
-    stage.consumer()
-    for number in range(4):
-        stage.progress((number + 0.5) / 5)
-        with proxy.with_toxic("limit_data", bytes=150_001):
-            time.sleep(5)
-    stage.finish()
+    hurt_again_and_again(stage, [proxy.with_toxic("limit_data", bytes=150_001) for _ in range(4)], 5.0)
     stage.check("connections broken in mid-message", record)
-    kept_going(stage)
+    stage.kept_going()
 
 
-@long_form
 def test_a_network_that_is_slow(stage: Stage, proxy: Proxy, record: Record) -> None:
     stage.set()
     stage.consumer()
@@ -138,10 +122,9 @@ def test_a_network_that_is_slow(stage: Stage, proxy: Proxy, record: Record) -> N
     stage.finish()
     stage.check("latency of 300 ms both ways together, 1 MB/s", record)
     stage.never_fenced()
-    kept_going(stage)
+    stage.kept_going()
 
 
-@long_form
 @pytest.mark.parametrize("kind", ["bandwidth", "latency"])
 def test_a_sink_slower_than_session_and_poll_interval(
     stage: Stage, proxied: ProxiedServer, proxy: Proxy, record: Record, kind: str
@@ -165,53 +148,4 @@ def test_a_sink_slower_than_session_and_poll_interval(
     stage.check(f"a sink slow by {kind} for {SLOW_SECONDS:g} s", record)
     assert slow < 0.2 * stage.count, "the sink was not slow"
     stage.never_fenced()
-    kept_going(stage)
-
-
-@contextlib.contextmanager
-def starved(process: subprocess.Popen[bytes], running: float, standing: float) -> Iterator[None]:
-    """Give a process the processor for a share of the time, as a machine does that is far too busy."""
-    over = threading.Event()
-
-    def starve() -> None:
-        while not over.wait(running):
-            process.send_signal(signal.SIGSTOP)
-            over.wait(standing)
-            process.send_signal(signal.SIGCONT)
-
-    thread = threading.Thread(target=starve)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@long_form
-def test_a_model_slower_than_session_and_poll_interval(
-    stage: Stage, proxied: ProxiedServer, record: Record
-) -> None:
-    """One turn takes longer than the group waits for a member."""
-    stage.servers = proxied.bootstrap_servers
-    turn = COUNT // 2
-    stage.settings |= SLOW_GROUP | {
-        "BROKER_CONSUMER__BATCH_SIZE": str(turn),
-        "BROKER_CONSUMER__LINGER_SECONDS": "5",
-    }
-    stage.set()
-    slow = stage.consumer()
-    stage.until(lambda: "assigned" in stage.told(), "the group")
-    longest, since, done = 0.0, time.monotonic(), stage.done()
-    with starved(slow, 0.1, 1.4):
-        while longest < POLL_SECONDS + 3.0:
-            assert done < stage.count, f"no turn took longer than {longest:.0f} s"
-            now = stage.done()
-            longest = max(longest, time.monotonic() - since)
-            if now > done:
-                since, done = time.monotonic(), now
-            time.sleep(0.25)
-    stage.finish()
-    stage.check(f"a model whose turns take {longest:.0f} s", record)
-    stage.never_fenced()
-    kept_going(stage)
+    stage.kept_going()

@@ -19,7 +19,7 @@ from .registry_server import RegistryServer
 from .test_registry_on_kafka import FIELD
 from .toxiproxy import Proxy, Toxiproxy
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, long_form]
 
 COUNT = alerts(10_000)
 MINORS = {
@@ -106,7 +106,6 @@ def longest_standstill(stage: Stage) -> float:
     return longest
 
 
-@long_form
 @pytest.mark.parametrize("how", ["down", "silent"])
 @pytest.mark.parametrize("when", ["at start", "midway"])
 def test_a_registry_that_is_out_of_reach(
@@ -141,7 +140,6 @@ def test_a_registry_that_is_out_of_reach(
     assert ledger.reasons.keys() == {"frame_invalid", "schema_unknown"}
 
 
-@long_form
 def test_outputs_change_to_the_registrys_ids_midway(
     stage: Stage, registry: RegistryServer, record: Record
 ) -> None:

@@ -3,24 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import authority
 import pytest
 
 from .chaos import DELIVERIES, Record, Stage, alerts, long_form
-from .conftest import Cluster, needing
+from .conftest import Cluster
 from .kafka_server import PASSWORD
 from .secured_server import OPERATOR, SecuredServer
 
 pytestmark = [pytest.mark.kafka, long_form]
 
 COUNT = alerts(10_000)
-
-
-@pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredServer]:
-    needing(authority.missing())
-    with SecuredServer() as server:
-        yield server
 
 
 @pytest.fixture(params=DELIVERIES)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from broker.alert import Message, Record
-from broker.kafka import KafkaSource, KafkaTransactions
+from broker.errors import Unavailable
+from broker.kafka import KafkaSource, KafkaTransactions, transactions
 from broker.settings import ConsumerSettings, Plaintext, SinkSettings, SourceSettings, Topics
 
 from .conftest import Cluster
@@ -83,3 +84,23 @@ def test_what_was_not_committed_is_written(
     sink.transact(records, batch)
     assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]
     assert cluster.committed(topic, f"group-{topic}") == 2
+
+
+def test_a_call_that_does_not_come_back_costs_the_producer_and_not_the_batch(
+    topic: str,
+    kafka: str,
+    source: KafkaSource,
+    sink: KafkaTransactions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = batch_of(source)
+    free = threading.Event()
+    first = sink._producer
+    with monkeypatch.context() as patch:
+        patch.setattr(transactions, "STUCK_SECONDS", 0.3)
+        with pytest.raises(Unavailable, match="no answer from librdkafka"):
+            sink._call("sending offsets", free.wait)
+    assert sink._producer is not first
+    sink.transact([Record(f"{topic}.enriched", message.value or b"") for message in batch], batch)
+    free.set()
+    assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broker.consumer import MOST_MESSAGES
 from broker.contract import COMMON_GRID, METADATA_KEY, ModelContract, check_inputs
 from broker.inference import Model
 from broker.weights import weights_digest
@@ -19,13 +20,10 @@ from .test_delivery import EXACTLY, LEAST, account, packets
 
 onnx = pytest.importorskip("onnx", reason="making a model slow needs onnx")
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600), long_form]
 
 POLL_SECONDS = 6
 """``max.poll.interval.ms`` in seconds: the shortest a Kafka as it comes lets a session be, and it may not be below."""
-
-PIECE = 64
-"""Alerts the network takes at once."""
 
 ALERTS = 120
 
@@ -71,7 +69,8 @@ def seconds_of_a_piece(path: Path) -> float:
     """How long the network takes for as many alerts as it takes at once."""
     model = Model.load(path, threads=1)
     inputs = {
-        name: np.concatenate([array] * (PIECE // 2)) for name, array in check_inputs(COMMON_GRID).items()
+        name: np.concatenate([array] * (MOST_MESSAGES // 2))
+        for name, array in check_inputs(COMMON_GRID).items()
     }
     began = time.monotonic()
     model(inputs)
@@ -88,7 +87,6 @@ def slow_model(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-@long_form
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_a_network_slower_than_the_group_waits_is_neither_put_out_nor_repeats(
     cluster: Cluster,

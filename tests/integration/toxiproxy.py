@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .kafka_server import JARS, KafkaServer, free_ports
+from .kafka_server import JARS, KafkaServer, end, free_ports
 
 VERSION = "2.5.0"
 MODULE = f"github.com/Shopify/toxiproxy/v2/cmd/server@v{VERSION}"
@@ -23,7 +23,6 @@ HOME = JARS.parent / f"toxiproxy-{VERSION}"
 """Beside Kafka's jars: a minute to build, once."""
 
 READY_SECONDS = 20.0
-STOP_SECONDS = 10.0
 
 BOTH_WAYS = ("upstream", "downstream")
 
@@ -114,12 +113,7 @@ class Toxiproxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
     def before(self, upstream: str, address: str | None = None) -> Proxy:
         """Begin to pass on to an address."""
