@@ -5,6 +5,8 @@ DEV := .venv-dev
 BIN := $(DEV)/bin
 MODEL := broker/models/default.onnx
 RUN := runs/default
+# One thread each: more of them fight for the processors. A file's tests stay together, they share what is costly.
+UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/fuzz
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
@@ -33,7 +35,8 @@ demo: $(VENV)/.ready ## Simulated alerts through an embedded Kafka and the real 
 	@$(VENV)/bin/broker-demo
 
 test: $(DEV)/.ready lint types imports ## Everything: lint, types, import contracts, unit and integration tests
-	$(BIN)/python -m pytest
+	$(UNIT)
+	$(BIN)/python -m pytest tests/integration
 
 lint: $(DEV)/.ready ## ruff
 	$(BIN)/ruff check $(CODE)
@@ -46,7 +49,7 @@ imports: $(DEV)/.ready ## The one direction of imports
 	$(BIN)/lint-imports
 
 unit: $(DEV)/.ready ## Tests that need no Kafka server
-	$(BIN)/python -m pytest tests/unit
+	$(UNIT)
 
 integration: $(DEV)/.ready ## Tests on a real Apache Kafka
 	$(BIN)/python -m pytest tests/integration

@@ -28,6 +28,9 @@ SETTINGS: tuple[dict[str, float], ...] = (
 """Of boosting, among which it chooses on its own rows."""
 
 TUNING_FOLDS = 3
+ITERATIONS = 500
+"""Trees of boosting at most; it stops early by rows it keeps apart."""
+
 OURS, BOOSTING = "density network", "boosting with quantiles"
 SEEING = "density network, with images"
 PIT_TARGET = 0.03
@@ -140,7 +143,12 @@ def boosted(train: Floats, redshift: Floats, test: Floats, edges: Floats, seed: 
 
 def _booster(quantile: float, setting: dict[str, float], seed: int) -> HistGradientBoostingRegressor:
     return HistGradientBoostingRegressor(
-        loss="quantile", quantile=quantile, max_iter=500, early_stopping=True, random_state=seed, **setting
+        loss="quantile",
+        quantile=quantile,
+        max_iter=ITERATIONS,
+        early_stopping=True,
+        random_state=seed,
+        **setting,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from . import kafka_server
-from .chaos import DELIVERIES, FULL, Hurt, Record, Stage, long_form
+from .chaos import DELIVERIES, FULL, Hurt, Record, Stage, long_form, packets
 from .conftest import Cluster
 
 KILLS = 20 if FULL else 4
@@ -82,7 +82,14 @@ def test_two_consumers_with_one_transactional_id(
     try:
         stage.set()
         rivals = [stage.consumer(), stage.consumer()]
-        stage.until(lambda: any(rival.poll() is not None for rival in rivals), "one giving way")
+
+        def one_gave_way() -> bool:
+            # They meet only while both have something to write.
+            if all(rival.poll() is None for rival in rivals) and stage.done() == stage.count:
+                stage.send(packets(400))
+            return any(rival.poll() is not None for rival in rivals)
+
+        stage.until(one_gave_way, "one giving way")
         told = stage.logs()
         assert {rival.returncode for rival in rivals if rival.poll() is not None} == {2}
         assert "another producer has the transactional id" in told
@@ -139,11 +146,10 @@ class Full(Hurt):
 
 @long_form
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs the right to mount")
-def test_a_full_disk(untrained_model: Path, tmp_path: Path, record: Record) -> None:
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_a_full_disk(untrained_model: Path, tmp_path: Path, delivery: str, record: Record) -> None:
     with Full() as server:
-        stage = Stage(
-            Cluster(server.bootstrap_servers), untrained_model, "at-least-once", tmp_path, count=1_500
-        )
+        stage = Stage(Cluster(server.bootstrap_servers), untrained_model, delivery, tmp_path, count=1_500)
         try:
             stage.set()
             ballast = server.disk / "ballast"

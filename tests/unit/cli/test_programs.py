@@ -106,7 +106,7 @@ def read_back(kafka: EmbeddedKafka, topic: str, *arguments: str) -> tuple[int, s
 @pytest.mark.parametrize(
     "program",
     [consumer.app, replay.app, subscribe.app, embedded_kafka.app],
-    ids=lambda app: str(app.info.name),
+    ids=["consumer", "replay", "subscribe", "embedded-kafka"],
 )
 def test_help_has_examples(program) -> None:
     result = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "120"})

@@ -9,7 +9,7 @@ from fits_files import GOOD, PIXELS, extension, hdu, image_cards, readable_or_re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import cutouts as subject
+from broker import fits_header as subject
 from broker.alert import Survey
 from broker.cutouts import MAX_INFLATED, MAX_SIDE, Cutout, effective_fwhm, inflate, read_cutout
 from broker.errors import CutoutError

@@ -9,6 +9,7 @@ from scipy.stats import kstest
 
 from broker.errors import SettingsError
 from encoder.density import Density, DensityConfig, Inputs, transform
+from encoder.evaluation import photoz as subject
 from encoder.evaluation.catalogue import Catalogue, is_catalogue, read_catalogue
 from encoder.evaluation.photoz import (
     BOOSTING,
@@ -36,6 +37,12 @@ def sky(count: int, seed: int) -> Catalogue:
     magnitude = 22 + colour + error * rng.normal(size=(count, 6))
     magnitude[rng.random((count, 6)) < 0.03] = np.nan
     return Catalogue.of(magnitude, np.where(np.isnan(magnitude), np.nan, error), redshift)
+
+
+@pytest.fixture
+def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let boosting be quick where what it finds is not the question."""
+    monkeypatch.setattr(subject, "ITERATIONS", 20)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +124,7 @@ def test_boosting_is_a_fair_baseline() -> None:
     assert unevenness(transform(pdf, edges, new.redshift)) < 0.15
 
 
+@pytest.mark.usefixtures("_few_trees")
 def test_a_section_says_who_is_better() -> None:
     section = evaluate_catalogue(sky(500, 6), "made up", lambda _: None, numbers=(300, 9000), config=QUICK)
     table = section.tables["by number of rows"]
@@ -128,6 +136,7 @@ def test_a_section_says_who_is_better() -> None:
     assert not section.targets[-1].reached, "500 galaxies are too few to say"
 
 
+@pytest.mark.usefixtures("_few_trees")
 def test_images_are_read_beside_the_photometry() -> None:
     known = sky(400, 8)
     noisy = known.magnitude + np.random.default_rng(9).normal(size=known.magnitude.shape)

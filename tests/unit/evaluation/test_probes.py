@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from broker.errors import SettingsError
+from encoder.evaluation import probes as subject
 from encoder.evaluation.probes import evaluate_alerts, numbers, probe, read_columns
 
 COUNT = 240
+
+
+@pytest.fixture(autouse=True)
+def _few_divisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for signals as plain as these."""
+    monkeypatch.setattr(subject, "SEEDS", 1)
+    monkeypatch.setattr(subject, "FOLDS", 5)
+    monkeypatch.setattr(subject, "INNER_FOLDS", 3)
 
 
 def rows_and_labels(signal: float) -> tuple[list[dict[str, object]], dict[int, dict[str, str]]]:
