@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka import KafkaError as Fault
 from confluent_kafka import Message as KafkaMessage
 
 from broker.alert import Message
 from broker.errors import KafkaError, Unavailable
+from broker.kafka.commits import Commits, after, listed
 from broker.kafka.connection import (
     MAX_MESSAGE_BYTES,
     Listener,
@@ -23,7 +24,7 @@ from broker.kafka.connection import (
     connection,
     look,
 )
-from broker.kafka.faults import LOST_TO_OTHERS, OF_THE_MOMENT, REFUSALS, as_ours
+from broker.kafka.faults import REFUSALS, as_ours
 from broker.kafka.gather import Gatherer
 from broker.kafka.offsets import at_time, committed, places_of, watermarks
 from broker.kafka.terms import Place, as_message, asking, names, place_of
@@ -64,10 +65,10 @@ class KafkaSource:
         self._wanted = wanted
         self._listener = Listener("source")
         self._consumer = client(Consumer, self._properties(), self._listener, kafka.security)
+        self._commits = Commits(self._consumer)
         self._assigned: set[Place] | None = None
         self._joined_at = 0.0
         self._next: dict[Place, int] = {}
-        self._pending: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
         self._finished: set[Place] = set()
         self._in_hand: set[Place] = set()
@@ -162,13 +163,13 @@ class KafkaSource:
             return TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING)
         _, end = watermarks(self._consumer, place_of(partition))
         # Committed with the next batch, or on leaving: whoever takes over goes on from here, not from a later end.
-        self._pending[place_of(partition)] = end
+        self._commits.add({place_of(partition): end})
         return TopicPartition(partition.topic, partition.partition, end)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # What is pending was written, and only its commit failed; a batch in hand is no longer ours to commit.
         places = {place_of(partition) for partition in partitions}
-        self._commit({place: offset for place, offset in self._pending.items() if place in places})
+        self._commits.send(places)
         self._forget(places)
         logger.info("revoked %s", names(partitions))
 
@@ -185,7 +186,7 @@ class KafkaSource:
         self._joined_at = time.monotonic()
         for place in places:
             self._next.pop(place, None)
-            self._pending.pop(place, None)
+        self._commits.drop(places)
         self._finished -= places
 
     def poll(self, limit: int, linger_seconds: float) -> list[Message]:
@@ -203,6 +204,8 @@ class KafkaSource:
         with asking("reading"):
             messages = [*self._set_aside(), *self._gather(limit, linger_seconds)]
         batch = list(self._sound(messages))
+        if not batch:
+            self._commits.again()
         self._in_hand = {(message.topic, message.partition) for message in batch}
         self._listener.check()
         return batch
@@ -254,13 +257,11 @@ class KafkaSource:
 
     def offsets(self, batch: Sequence[Message]) -> list[TopicPartition]:
         """Positions after a batch, for a transaction."""
-        after = {(message.topic, message.partition): message.offset + 1 for message in batch}
-        return [TopicPartition(*place, offset) for place, offset in after.items()]
+        return listed(after(batch))
 
     def settled(self, batch: Sequence[Message]) -> None:
         """Note that a transaction has committed the offsets after `batch`."""
-        for message in batch:
-            self._pending.pop((message.topic, message.partition), None)
+        self._commits.drop(after(batch))
 
     def stands_after(self, batch: Sequence[Message]) -> bool:
         """Whether the cluster has the offsets after `batch` for the group's.
@@ -296,41 +297,13 @@ class KafkaSource:
     def commit(self, batch: Sequence[Message]) -> None:
         """Commit the offsets after `batch`, in partitions still held, and wait for the answer.
 
-        A commit that the group refuses is logged: the messages come again to whoever holds the partition.
-        One that fails for the moment is carried by the next.
-
         Raises
         ------
-        KafkaError
-            When Kafka refuses for any other cause.
+        KafkaError, ConfigurationError
+            As `Commits.send`.
         """
-        for message in batch:
-            if self.holds(message):
-                self._pending[message.topic, message.partition] = message.offset + 1
-        self._commit(dict(self._pending))
-
-    def _commit(self, offsets: dict[Place, int]) -> None:
-        if not offsets:
-            return
-        try:
-            answers = self._consumer.commit(
-                offsets=[TopicPartition(*place, offset) for place, offset in offsets.items()],
-                asynchronous=False,
-            )
-        except KafkaException as error:
-            self._commit_failed(error.args[0])
-            return
-        for answer in answers or ():
-            if answer.error is None:
-                self._pending.pop(place_of(answer), None)
-            else:
-                self._commit_failed(answer.error)
-
-    def _commit_failed(self, fault: Fault) -> None:
-        if fault.code() in LOST_TO_OTHERS | OF_THE_MOMENT or fault.retriable():
-            logger.warning("commit not taken (%s): these alerts may come again", fault.str())
-            return
-        raise as_ours(fault, "committing offsets")
+        self._commits.add(after(message for message in batch if self.holds(message)))
+        self._commits.send()
 
     @property
     def assigned(self) -> int | None:
@@ -374,6 +347,6 @@ class KafkaSource:
     def close(self) -> None:
         """Commit what is pending and leave the group."""
         try:
-            self._commit(dict(self._pending))
+            self._commits.send()
         finally:
             self._consumer.close()
