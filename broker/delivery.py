@@ -6,13 +6,14 @@ records sees whole or not at all.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from broker.alert import Message, Parcel, Record
 from broker.backoff import delays
-from broker.errors import TooLarge, Unavailable
+from broker.errors import TooLarge, TooSlow, Unavailable
 from broker.metrics import Metrics
 
 logger = logging.getLogger("broker.delivery")
@@ -130,6 +131,27 @@ class AtLeastOnce(_Delivery):
         return again
 
 
+@dataclass
+class Portion:
+    """How many parcels go into one transaction: all, or what a slow cluster takes in the time of one.
+
+    Attributes
+    ----------
+    most : int
+    """
+
+    most: int = sys.maxsize
+
+    def too_much(self, parcels: int) -> None:
+        """Note that so many were."""
+        self.most = max(1, parcels // 2)
+
+    def taken(self, parcels: int) -> None:
+        """Note that so many were taken: more may be."""
+        if parcels >= self.most:
+            self.most = min(2 * self.most, sys.maxsize)
+
+
 @dataclass(frozen=True)
 class ExactlyOnce(_Delivery):
     """Records and offsets in one transaction.
@@ -141,15 +163,24 @@ class ExactlyOnce(_Delivery):
     """
 
     sink: TransactionalSink
+    _portion: Portion = field(default_factory=Portion)
 
     def deliver(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Publish and commit; give what was delivered, which leaves out partitions that went to others meanwhile."""
         with self.metrics.timed("write"):
-            delivered = self._transact(list(parcels))
+            delivered = self._in_portions(parcels)
         self.patience.over()
         return delivered
 
-    def _transact(self, parcels: list[Parcel]) -> list[Parcel]:
+    def _in_portions(self, parcels: Sequence[Parcel]) -> list[Parcel]:
+        delivered: list[Parcel] = []
+        left = parcels
+        while left:
+            portion, left = left[: self._portion.most], left[self._portion.most :]
+            delivered += self._transact(portion)
+        return delivered
+
+    def _transact(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         pauses = delays()
         while ours := self._ours(parcels):
             records = [record for parcel in ours for record in parcel.records]
@@ -158,9 +189,13 @@ class ExactlyOnce(_Delivery):
             except Unavailable as error:
                 self.metrics.retried("transaction")
                 self.patience.wait(next(pauses), str(error))
+                if isinstance(error, TooSlow) and len(ours) > 1:
+                    self._portion.too_much(len(ours))
+                    return self._in_portions(ours)
             except TooLarge:
                 return self._apart(ours)
             else:
+                self._portion.taken(len(ours))
                 return ours
         return []
 

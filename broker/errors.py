@@ -14,6 +14,7 @@
     ├── CutoutError             of the alert: one stamp cannot be read: partial, with a flag
     ├── KafkaError              of Kafka: exit code 1, before the commit: the batch comes again
     │   ├── Unavailable         of the moment: tried again for as long as it lasts
+    │   │   └── TooSlow         more than a transaction's time takes: tried again in smaller parts
     │   ├── TooLarge            of the alert: its topic takes no record of that size: dead letter
     │   └── Interrupted         told to stop while Kafka did not answer
     └── RegistryError           of the moment, where outputs need a registry: exit code 1, before the commit
@@ -139,6 +140,10 @@ class Unavailable(KafkaError):
     def __init__(self, text: str, unwritten: Sequence[int] = ()) -> None:
         super().__init__(text)
         self.unwritten = tuple(unwritten)
+
+
+class TooSlow(Unavailable):
+    """Records of a transaction that were not acknowledged while it lasts: fewer may be."""
 
 
 class TooLarge(KafkaError):

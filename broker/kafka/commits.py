@@ -2,15 +2,25 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Fault
+from confluent_kafka import KafkaException, TopicPartition
 
 from broker.alert import Message
 from broker.backoff import delays
+from broker.errors import NightjarError
 from broker.kafka.faults import LOST_TO_OTHERS, OF_THE_MOMENT, as_ours
 from broker.kafka.terms import Place, place_of
+from broker.kafka.watched import watched
+
+LAST_SECONDS = 5.0
+"""How long an answer is waited for where partitions are given up: others wait for them."""
+
+REMINDER_SECONDS = 10.0
+"""What lasts is told once in this time."""
 
 logger = logging.getLogger("broker.kafka")
 
@@ -26,18 +36,28 @@ def listed(offsets: dict[Place, int]) -> list[TopicPartition]:
 
 
 class Commits:
-    """What is still to be committed; a commit that fails for the moment is made again.
+    """What is still to be committed: sent without waiting, and again where the cluster did not take it.
+
+    One commit is on its way at a time. What comes to be committed meanwhile goes with the next, so that a
+    coordinator that does not answer holds up neither the alerts nor the group.
 
     Parameters
     ----------
-    consumer : Consumer
+    commit : callable
+        ``confluent_kafka.Consumer.commit``.
+    clock : callable
+        Monotonic seconds.
     """
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
+    def __init__(self, commit: Callable[..., Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self._commit = commit
+        self._clock = clock
         self._pending: dict[Place, int] = {}
+        self._since: float | None = None
+        self._told = -REMINDER_SECONDS
         self._waits = delays()
         self._due = 0.0
+        self._refusal: NightjarError | None = None
 
     def add(self, offsets: dict[Place, int]) -> None:
         """Have these committed with the next."""
@@ -48,41 +68,68 @@ class Commits:
         for place in places:
             self._pending.pop(place, None)
 
-    def send(self, places: Collection[Place] | None = None) -> None:
-        """Commit what is pending, there or everywhere, and wait for the answer.
-
-        A commit that the group refuses is logged: the messages come again to whoever holds the partition.
-        One that fails for the moment stays pending.
+    def send(self) -> None:
+        """Commit what is pending, unless an answer is still awaited or what failed has its pause.
 
         Raises
         ------
         KafkaError, ConfigurationError
-            When Kafka refuses for any other cause.
+            When Kafka has refused a commit for a cause that does not pass.
         """
-        offsets = {p: at for p, at in self._pending.items() if places is None or p in places}
-        if not offsets:
-            return
-        try:
-            answers = self._consumer.commit(offsets=listed(offsets), asynchronous=False)
-        except KafkaException as error:
-            self._failed(error.args[0])
-            return
-        for answer in answers or ():
-            if answer.error is None:
-                self._pending.pop(place_of(answer), None)
-            else:
-                self._failed(answer.error)
-        if not self._pending:
+        if self._refusal is not None:
+            raise self._refusal
+        if self._pending and self._since is None and self._clock() >= self._due:
+            self._since = self._clock()
+            try:
+                self._commit(offsets=listed(self._pending), asynchronous=True)
+            except KafkaException as error:
+                self.heard(error.args[0], ())
+
+    def heard(self, fault: Fault | None, answers: Sequence[TopicPartition]) -> None:
+        """Take what became of a commit, as librdkafka's ``on_commit``."""
+        self._since = None
+        faults = [one for one in (fault, *(answer.error for answer in answers)) if one is not None]
+        for answer in answers:
+            if not (fault or answer.error) and self._pending.get(place_of(answer)) == answer.offset:
+                del self._pending[place_of(answer)]
+        if faults:
+            self._failed(faults[0])
+        else:
             self._waits = delays()
 
-    def again(self) -> None:
-        """Commit what is pending once its wait is over: no message may come whose commit would carry it."""
-        if self._pending and time.monotonic() >= self._due:
-            self.send()
+    def finish(self, places: Collection[Place]) -> None:
+        """Commit what is pending there before it is given up, and wait for the answer, but not long.
+
+        A commit that is not taken is told: the messages come again to whoever holds the partition.
+        """
+        offsets = {place: offset for place, offset in self._pending.items() if place in places}
+        if offsets:
+            commit = partial(self._commit, offsets=listed(offsets), asynchronous=False)
+            try:
+                answers = watched(commit, LAST_SECONDS, lambda: None)
+            except TimeoutError:
+                logger.warning("no answer to the last commit: these alerts may come again")
+            except KafkaException as error:
+                self._failed(error.args[0])
+            else:
+                self.heard(None, answers or ())
+        self.drop(places)
+
+    def finish_all(self) -> None:
+        """Do so everywhere."""
+        self.finish(list(self._pending))
+
+    @property
+    def unanswered_seconds(self) -> float:
+        """How long an answer has been awaited."""
+        return 0.0 if self._since is None else self._clock() - self._since
 
     def _failed(self, fault: Fault) -> None:
-        if fault.code() in LOST_TO_OTHERS | OF_THE_MOMENT or fault.retriable():
-            logger.warning("commit not taken (%s): these alerts may come again", fault.str())
-            self._due = time.monotonic() + next(self._waits)
+        if fault.code() not in LOST_TO_OTHERS | OF_THE_MOMENT and not fault.retriable():
+            self._refusal = as_ours(fault, "committing offsets")
             return
-        raise as_ours(fault, "committing offsets")
+        now = self._clock()
+        self._due = now + next(self._waits)
+        if now - self._told >= REMINDER_SECONDS:
+            self._told = now
+            logger.warning("commit not taken (%s): these alerts may come again", fault.str())

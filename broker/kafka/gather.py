@@ -26,6 +26,8 @@ class Gatherer:
         Takes at most so many messages in at most so many seconds, as `confluent_kafka.Consumer.consume`.
     most_bytes : int
         The last message may exceed it.
+    broken_off : callable
+        Asked after each step whether to take no more.
     clock : callable
         Monotonic seconds.
     """
@@ -34,10 +36,12 @@ class Gatherer:
         self,
         consume: Callable[[int, float], Sequence[KafkaMessage]],
         most_bytes: int,
+        broken_off: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consume = consume
         self._most = most_bytes
+        self._broken_off = broken_off
         self._clock = clock
         self._size = float(FIRST_GUESS)
 
@@ -51,7 +55,7 @@ class Gatherer:
             part = self._consume(step, max(0.0, deadline - self._clock()))
             taken += part
             left -= sum(map(self._measure, part))
-            if len(part) < step:
+            if len(part) < step or self._broken_off():
                 break
         return taken
 

@@ -16,7 +16,7 @@ from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 
 from broker.alert import Record
-from broker.errors import ConfigurationError, KafkaError, SettingsError, TooLarge, Unavailable
+from broker.errors import ConfigurationError, KafkaError, SettingsError, TooLarge, TooSlow, Unavailable
 from broker.kafka.connection import (
     MAX_MESSAGE_BYTES,
     METADATA_SECONDS,
@@ -263,7 +263,8 @@ class KafkaSink:
             return KafkaError(f"{what}: correct the settings of the topic, see broker-topics")
         if any(one.fatal() for one in self._flight.failures.values()) or Fault._FATAL in codes:
             self._renew()
-        return Unavailable(what, sorted(self._flight.failures))
+        slow = self._all_or_none and Fault._MSG_TIMED_OUT in codes
+        return (TooSlow if slow else Unavailable)(what, sorted(self._flight.failures))
 
     def close(self) -> None:
         """Drop the connection; `write` has left nothing behind."""

@@ -65,23 +65,24 @@ class KafkaSource:
         self._wanted = wanted
         self._listener = Listener("source")
         self._consumer = client(Consumer, self._properties(), self._listener, kafka.security)
-        self._commits = Commits(self._consumer)
+        self._commits = Commits(self._consumer.commit)
         self._assigned: set[Place] | None = None
         self._joined_at = 0.0
         self._next: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
         self._finished: set[Place] = set()
         self._in_hand: set[Place] = set()
+        self._gone: set[Place] = set()
         self._aside: list[KafkaMessage] = []
         self._paused = False
-        self._gather = Gatherer(self._consumer.consume, limits.batch_bytes)
+        self._gather = Gatherer(self._consumer.consume, limits.batch_bytes, lambda: bool(self._gone))
         self._topics: list[str] = []
         self._there_at_start: frozenset[str] = frozenset()
         self._discovered_at = time.monotonic()
         self._begin(stop)
 
     def _properties(self) -> dict[str, Any]:
-        kafka, start = self._kafka, self._limits.start
+        kafka = self._kafka
         return {
             "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
             "fetch.max.bytes": 5 * MAX_MESSAGE_BYTES,
@@ -92,9 +93,11 @@ class KafkaSource:
             "group.id": kafka.group_id,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            "on_commit": self._on_commit,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
-            "auto.offset.reset": start if isinstance(start, str) else "earliest",
+            # Of offsets that retention has overtaken: what is left of the alerts is read, whatever `start` says.
+            "auto.offset.reset": "earliest",
         }
 
     def _begin(self, stop: threading.Event) -> None:
@@ -130,8 +133,10 @@ class KafkaSource:
             return
         self._discovered_at = now
         metadata = look(self._consumer)
-        found = self._topics if metadata is None else sorted(filter(self._wanted.holds, metadata.topics))
-        if found != self._topics:
+        # One answer without a topic that was asked for by name says nothing: a broker may just have begun.
+        there = set(self._wanted.names).union(() if metadata is None else metadata.topics)
+        found = sorted(filter(self._wanted.holds, there))
+        if metadata is not None and found and found != self._topics:
             logger.info("now reading %s", ", ".join(found) or "nothing")
             self._topics = found
             self._join()
@@ -146,7 +151,15 @@ class KafkaSource:
         # A partition that was paused when it was lost comes back paused: librdkafka keeps that with its name.
         settle = consumer.pause if self._paused else consumer.resume
         settle(partitions)
+        self._hold_back(partitions)
         logger.info("assigned %s", names(partitions))
+
+    def _hold_back(self, partitions: list[TopicPartition]) -> None:
+        """Take nothing more in this poll of what left and came back in it: all it has given of that is the former."""
+        back = [partition for partition in partitions if place_of(partition) in self._gone]
+        if back:
+            self._consumer.pause(back)
+            self._paused = True
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
@@ -167,9 +180,9 @@ class KafkaSource:
         return TopicPartition(partition.topic, partition.partition, end)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # What is pending was written, and only its commit failed; a batch in hand is no longer ours to commit.
+        # What is pending was written, only its commit is not through; a batch in hand is no longer ours to commit.
         places = {place_of(partition) for partition in partitions}
-        self._commits.send(places)
+        self._commits.finish(places)
         self._forget(places)
         logger.info("revoked %s", names(partitions))
 
@@ -179,9 +192,13 @@ class KafkaSource:
             "lost %s without notice: what was not committed comes again elsewhere", names(partitions)
         )
 
+    def _on_commit(self, fault: Fault | None, answers: list[TopicPartition]) -> None:
+        self._commits.heard(fault, answers)
+
     def _forget(self, places: set[Place]) -> None:
         self._assigned = (self._assigned or set()) - places
         self._in_hand -= places
+        self._gone |= places
         self._aside = [one for one in self._aside if (one.topic(), one.partition()) not in places]
         self._joined_at = time.monotonic()
         for place in places:
@@ -201,19 +218,24 @@ class KafkaSource:
         """
         self._discover()
         self._resume()
+        self._gone.clear()
         with asking("reading"):
             messages = [*self._set_aside(), *self._gather(limit, linger_seconds)]
         batch = list(self._sound(messages))
-        if not batch:
-            self._commits.again()
+        self._commits.send()
         self._in_hand = {(message.topic, message.partition) for message in batch}
         self._listener.check()
         return batch
 
     def _sound(self, messages: Iterable[KafkaMessage]) -> Iterable[Message]:
-        """Take what is a message; the rest tells of ends and faults."""
+        """Take what is a message; the rest tells of ends and faults.
+
+        A message of a partition that went to others later in the same poll is theirs.
+        """
         for message in messages:
             fault = message.error()
+            if (message.topic(), message.partition()) in self._gone:
+                continue
             if fault is None:
                 yield self._take(message)
             elif fault.code() == Fault._PARTITION_EOF:
@@ -277,7 +299,7 @@ class KafkaSource:
             found = committed(self._consumer, places)
         except KafkaError as error:
             raise Unavailable(str(error)) from error
-        return [one.offset for one in found] == [one.offset for one in expected]
+        return all(one.offset >= wanted.offset for one, wanted in zip(found, expected, strict=True))
 
     def membership(self) -> Any:
         """Metadata of our membership, for a transaction: the coordinator refuses those who are members no more."""
@@ -295,7 +317,7 @@ class KafkaSource:
         return taken
 
     def commit(self, batch: Sequence[Message]) -> None:
-        """Commit the offsets after `batch`, in partitions still held, and wait for the answer.
+        """Have the offsets after `batch` committed, in partitions still held.
 
         Raises
         ------
@@ -326,8 +348,8 @@ class KafkaSource:
 
     @property
     def silent_seconds(self) -> float:
-        """How long no broker of the cluster has been connected."""
-        return self._listener.silent_seconds
+        """How long no broker of the cluster has been connected, or a commit not answered."""
+        return max(self._listener.silent_seconds, self._commits.unanswered_seconds)
 
     @property
     def cluster_id(self) -> str:
@@ -347,6 +369,6 @@ class KafkaSource:
     def close(self) -> None:
         """Commit what is pending and leave the group."""
         try:
-            self._commits.send()
+            self._commits.finish_all()
         finally:
             self._consumer.close()

@@ -14,7 +14,7 @@ from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
 from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, UNAUTHORIZED, as_ours
 from broker.kafka.sink import KafkaSink
 from broker.kafka.transactional_ids import fresh
-from broker.kafka.watched import watched
+from broker.kafka.watched import left_behind, watched
 from broker.settings import Security, SinkSettings
 
 TRANSACTION_SECONDS = 9.0
@@ -37,8 +37,15 @@ RIVALRY_SECONDS = 60.0
 """Put out twice within this time, a producer with a stated id has a rival of the same id."""
 
 
+MOST_LEFT_BEHIND = 5
+"""Calls that never came back, each with a producer that cannot be freed: then the process has to begin anew."""
+
+
 class Group(Protocol):
     """What a transaction must know of the consumer group."""
+
+    def holds(self, message: Message) -> bool:
+        """Whether the message's partition is ours, without a break since it was taken."""
 
     def offsets(self, batch: Sequence[Message]) -> list[TopicPartition]:
         """Positions after `batch`."""
@@ -80,7 +87,7 @@ class KafkaTransactions(KafkaSink):
         self._stated = settings.transactional_id
         # Who writes what is guarded by the group's generation, not by the id: a fresh one needs no care to be unique.
         self._id = self._stated or fresh()
-        self._put_out_at = -RIVALRY_SECONDS
+        self._put_out_at = self._opened_at = -RIVALRY_SECONDS
         super().__init__(
             bootstrap_servers,
             security,
@@ -110,7 +117,9 @@ class KafkaTransactions(KafkaSink):
         Raises
         ------
         Unavailable
-            Neither, for a cause that passes.
+            Neither, for a cause that passes, or as a partition of the batch went to others meanwhile.
+        TooSlow
+            Neither: the records take longer than a transaction lasts.
         TooLarge
             Neither: a record is larger than its topic takes.
         KafkaError
@@ -128,12 +137,7 @@ class KafkaTransactions(KafkaSink):
         self._open()
         try:
             self.write(records)
-            self._call(
-                "sending offsets",
-                lambda: self._producer.send_offsets_to_transaction(
-                    self._group.offsets(batch), self._group.membership(), CALL_SECONDS
-                ),
-            )
+            self._send_offsets(batch)
             self._in_doubt = True
             self._call(
                 "committing a transaction",
@@ -145,6 +149,20 @@ class KafkaTransactions(KafkaSink):
             raise
         self._in_doubt = False
         self._group.settled(batch)
+
+    def _send_offsets(self, batch: Sequence[Message]) -> None:
+        """Send the offsets after a batch that is still all ours, in the name of the membership by which it is.
+
+        Partitions change hands while we wait, so both are taken at once and not again: a later membership would
+        vouch for partitions that it does not hold. The coordinator knows the generation, not who has what.
+        """
+        if not all(map(self._group.holds, batch)):
+            raise Unavailable("a partition went to others while its records were written")
+        offsets, membership = self._group.offsets(batch), self._group.membership()
+        self._call(
+            "sending offsets",
+            lambda: self._producer.send_offsets_to_transaction(offsets, membership, CALL_SECONDS),
+        )
 
     def _begin(self) -> None:
         """Make the producer ready, which also ends what an earlier one of its id has left."""
@@ -162,6 +180,7 @@ class KafkaTransactions(KafkaSink):
         self._begun = True
 
     def _open(self) -> None:
+        self._opened_at = time.monotonic()
         try:
             self._producer.begin_transaction()
         except KafkaException as error:
@@ -186,7 +205,7 @@ class KafkaTransactions(KafkaSink):
             try:
                 watched(call, STUCK_SECONDS, lambda: self._tell(f"{doing}: no answer yet"))
             except TimeoutError as error:
-                self._renew()
+                self._leave_behind(doing)
                 raise Unavailable(f"{doing}: no answer from librdkafka in {STUCK_SECONDS:g} s") from error
             except KafkaException as error:
                 fault = error.args[0]
@@ -197,6 +216,14 @@ class KafkaTransactions(KafkaSink):
             else:
                 return
 
+    def _leave_behind(self, doing: str) -> None:
+        if left_behind() > MOST_LEFT_BEHIND:
+            raise KafkaError(
+                f"{doing}: {MOST_LEFT_BEHIND} calls into librdkafka have not come back, each holds a producer: "
+                "only a new start frees them"
+            )
+        self._renew()
+
     def _tell(self, why: str) -> None:
         if self._on_wait is not None:
             self._on_wait(why)
@@ -206,7 +233,8 @@ class KafkaTransactions(KafkaSink):
         if fault.code() in UNAUTHORIZED:  # fatal to librdkafka, and no new producer has the right either
             return as_ours(fault, doing)
         if fault.code() in TAKEN_OVER or fault.fatal():
-            self._meet_rival(doing)
+            if fault.code() in TAKEN_OVER:
+                self._meet_rival(doing)
             self._renew()
             return Unavailable(f"{doing}: {fault.str()}")
         if fault.txn_requires_abort():
@@ -217,6 +245,8 @@ class KafkaTransactions(KafkaSink):
 
     def _meet_rival(self, doing: str) -> None:
         now = time.monotonic()
+        if now - self._opened_at >= TRANSACTION_SECONDS:  # then it was the coordinator, for our slowness
+            return
         if self._stated is not None and now - self._put_out_at < RIVALRY_SECONDS:
             raise ConfigurationError(
                 f"{doing}: put out twice within {RIVALRY_SECONDS:g} s: another producer has the transactional id "
@@ -225,7 +255,9 @@ class KafkaTransactions(KafkaSink):
         self._put_out_at = now
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection; what is open is given up, so that readers need not wait for its time to end."""
+        with contextlib.suppress(KafkaException, TimeoutError):
+            watched(lambda: self._producer.abort_transaction(CALL_SECONDS), 2 * CALL_SECONDS, lambda: None)
         with contextlib.suppress(KafkaException):
             self._producer.purge()
             self._producer.flush(0)

@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from broker.kafka.sink import SLICE_SECONDS
 
+NAME = "watched"
+"""Of the threads."""
+
 Result = TypeVar("Result")
+
+
+def left_behind() -> int:
+    """Count the calls that have not come back."""
+    return sum(thread.name == NAME for thread in threading.enumerate())
 
 
 def watched(call: Callable[[], Result], seconds: float, meanwhile: Callable[[], None]) -> Result:
@@ -39,7 +47,7 @@ def watched(call: Callable[[], Result], seconds: float, meanwhile: Callable[[], 
             outcome.set_exception(error)
 
     # No executor: that would wait at exit for the thread that never ends.
-    threading.Thread(target=run, name="watched", daemon=True).start()
+    threading.Thread(target=run, name=NAME, daemon=True).start()
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > SLICE_SECONDS:
         try:

@@ -40,7 +40,7 @@ class Queue:
         return taken
 
     def gatherer(self, most: int) -> Gatherer:
-        return Gatherer(self.consume, most, lambda: self.now)  # type: ignore[arg-type]
+        return Gatherer(self.consume, most, clock=lambda: self.now)  # type: ignore[arg-type]
 
 
 def test_messages_bound_a_batch() -> None:

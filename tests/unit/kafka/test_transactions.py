@@ -12,7 +12,7 @@ class Bare(KafkaTransactions):
 
     def __init__(self) -> None:
         self._stated = None
-        self._put_out_at = 0.0
+        self._put_out_at = self._opened_at = 0.0
         self.renewed = 0
 
     def _renew(self) -> None:
