@@ -1,6 +1,7 @@
 """A consumer that is killed between its outputs and its commit repeats them; a subscriber shows each once."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -38,9 +39,12 @@ def test_a_subscriber_shows_every_alert_once_where_a_consumer_was_killed(
     cluster.publish(topic, [ztf_packet(alert_id=1), b"no alert"])  # of ZTF's own 1; no repeat
     at = ("--topic", topic, "--bootstrap-servers", kafka, "--group-id", f"group-{topic}")
     command = [sys.executable, "-c", KILLED_BEFORE_THE_COMMIT, *at, "--model", str(untrained_model)]
-    assert (
-        subprocess.run(command, timeout=120, check=False, capture_output=True).returncode == -signal.SIGKILL
-    )
+    brief = {
+        "BROKER_KAFKA__MEMBERSHIP__SESSION_SECONDS": "6",
+        "BROKER_KAFKA__MEMBERSHIP__HEARTBEAT_SECONDS": "1",
+    }
+    killed = subprocess.run(command, timeout=120, check=False, capture_output=True, env=os.environ | brief)
+    assert killed.returncode == -signal.SIGKILL
     assert cluster.committed(topic, f"group-{topic}") == 0
     assert len(cluster.read(f"{topic}.enriched")) == COUNT + 1
     assert consume(topic)[0] == 0

@@ -9,7 +9,7 @@ import pytest
 from broker.alert import Message, Parcel, Record, Rejected
 from broker.backoff import delays
 from broker.delivery import AtLeastOnce, ExactlyOnce
-from broker.errors import Interrupted, KafkaError, Reason, TooLarge, Unavailable
+from broker.errors import Interrupted, KafkaError, Reason, TooLarge, TooSlow, Unavailable
 from broker.metrics import Metrics
 from broker.patience import Patience
 from broker.probes import Health
@@ -129,6 +129,17 @@ class TestAtLeastOnce:
 
 
 class TestExactlyOnce:
+    def test_what_takes_longer_than_a_transaction_lasts_goes_in_smaller_ones_until_they_are_taken(
+        self, group: Group
+    ) -> None:
+        sink = Broken([TooSlow("slow"), TooSlow("slow")])
+        delivery = ExactlyOnce(group, smaller, Metrics(), Waits(group), sink)
+        assert len(delivery.deliver([parcel(n) for n in range(8)])) == 8
+        assert sink.transactions == [[b"0", b"1"], [b"2", b"3"], [b"4", b"5", b"6", b"7"]]
+        sink.transactions.clear()
+        delivery.deliver([parcel(n) for n in range(8, 24)])
+        assert [len(one) for one in sink.transactions] == [8, 8], "no smaller than the cluster takes"
+
     def deliver(
         self, group: Group, sink: Broken, parcels: list[Parcel], lose: set[int] | None = None
     ) -> list[Parcel]:

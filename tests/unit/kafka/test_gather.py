@@ -97,3 +97,10 @@ def test_keys_and_headers_count() -> None:
     queue = Queue()
     queue.left = [Laden(1_000_000) for _ in range(100)]
     assert len(queue.gatherer(4_000_000)(100, 1.0)) <= 5
+
+
+def test_it_can_be_broken_off_between_two_steps() -> None:
+    queue = Queue(*[10] * 100)
+    gather = Gatherer(queue.consume, 10**9, lambda: len(queue.asked) == 2)  # type: ignore[arg-type]
+    assert len(gather(100, 1.0)) == sum(queue.asked)
+    assert len(queue.asked) == 2

@@ -1,9 +1,11 @@
 """The source on an embedded Kafka: groups, starts, ends and commits."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka import TopicPartition
 
 from broker.alert import Message
 from broker.errors import KafkaError, SettingsError
@@ -201,3 +203,60 @@ def test_a_property_librdkafka_does_not_know_is_refused() -> None:
     kafka = SourceSettings(extra={"no.such.property": "1"})
     with pytest.raises(SettingsError, match=r"No such configuration property"):
         KafkaSource(kafka, ConsumerSettings(), Topics(("alerts",)), threading.Event())
+
+
+class Interrupted:
+    """What a source gathers with, and what happens to its partitions between two steps."""
+
+    def __init__(self, source: KafkaSource, happens: Callable[[], None]) -> None:
+        self._consume = source._gather._consume
+        self._happens: Callable[[], None] | None = happens
+        source._gather._consume = self
+
+    def __call__(self, limit: int, seconds: float) -> Sequence[KafkaMessage]:
+        messages = self._consume(min(limit, 2), seconds)
+        if messages and self._happens is not None:
+            self._happens, happens = None, self._happens
+            happens()
+        return messages
+
+
+def first_batch(source: KafkaSource) -> list[Message]:
+    while not (batch := source.poll(100, 0.2)):
+        pass
+    return batch
+
+
+def test_what_was_taken_of_a_partition_that_leaves_in_the_same_poll_is_others(
+    source_of: SourceOf, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    source = source_of(topic)
+    everything = [TopicPartition(topic, number) for number in range(2)]
+
+    def leave() -> None:
+        source._on_revoke(source._consumer, everything)
+        source._consumer.incremental_unassign(everything)
+
+    Interrupted(source, leave)
+    while source.assigned != 0:
+        assert source.poll(100, 0.2) == []
+
+
+def test_what_leaves_and_comes_back_in_the_same_poll_is_read_again_from_what_is_committed(
+    source_of: SourceOf, publish: Publish, topic: str
+) -> None:
+    publish(topic, *FIVE)
+    source = source_of(topic)
+    everything = [TopicPartition(topic, number) for number in range(2)]
+
+    def leave_and_come_back() -> None:
+        source._on_revoke(source._consumer, everything)
+        source._consumer.incremental_unassign(everything)
+        source._on_assign(source._consumer, everything)
+
+    Interrupted(source, leave_and_come_back)
+    found: list[str] = []
+    while len(found) < len(FIVE):
+        found += [message.value.decode() for message in first_batch(source) if message.value]
+    assert sorted(found) == sorted(FIVE)
