@@ -11,6 +11,8 @@ from pathlib import Path
 
 import fastavro
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 import schemas
 from broker.testing.broken import broken_lsst_stamps, broken_messages, broken_ztf_stamps
@@ -243,6 +245,18 @@ def test_latest_leaves_out_what_is_there(cluster: Cluster, consume: Run) -> None
     topic = cluster.make()
     cluster.publish(topic, mixed(3))
     assert consume(topic, "--start", "latest")[1].startswith("consumed 0:")
+
+
+def test_what_retention_has_left_is_read_whatever_start_says(cluster: Cluster, consume: Run) -> None:
+    topic = cluster.make(partitions=1)
+    cluster.publish(topic, mixed(2))
+    assert consume(topic)[1].startswith("consumed 2:")
+    cluster.publish(topic, mixed(4))
+    admin = AdminClient({"bootstrap.servers": cluster.servers})
+    (removed,) = admin.delete_records([TopicPartition(topic, 0, 4)]).values()
+    removed.result(timeout=30)
+    code, output, log = consume(topic, "--start", "latest")
+    assert (code, output[:11]) == (0, "consumed 2:"), log
 
 
 def test_a_pattern_with_a_prefix(cluster: Cluster, run: Run, kafka: str, untrained_model: Path) -> None:
