@@ -61,8 +61,8 @@ chaos: $(DEV)/.ready ## Consumers, cluster, network and registry are hurt at ful
 fuzz: $(DEV)/.ready ## 100,000 mutated packets through the pipeline; PACKETS=DIR adds real ones (about an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --seed 1 $(if $(PACKETS),--packets $(PACKETS))
 
-fuzz-coverage: $(DEV)/.ready ## The same guided by coverage, until stopped (x86-64 Linux; needs pip install atheris)
-	$(BIN)/python -c 'import atheris' || { echo "atheris is not installed: $(BIN)/pip install atheris"; exit 2; }
+fuzz-coverage: $(DEV)/.ready ## The same guided by coverage, until stopped (x86-64 Linux)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	mkdir -p runs/corpus && OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.atheris_packets runs/corpus -timeout=5 -rss_limit_mb=2048
 
 bench: $(DEV)/.ready ## The hot path against the common path, side by side
@@ -88,7 +88,7 @@ schemas: $(DEV)/.ready ## Derive the bundled schemas again from the published pa
 	$(BIN)/python tools/derive_schemas.py
 
 lock: ## Pin the requirements again (needs uv)
-	for name in dev train fit plot broker audit; do \
+	for name in dev train fit plot broker audit fuzz; do \
 	  uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	    --universal --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt \
 	    $$([ $$name = dev ] || echo -c requirements/dev.txt); done
