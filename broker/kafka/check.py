@@ -39,6 +39,12 @@ class Finding:
     remedy: str | None = None
 
 
+def refused(check: str, error: NightjarError, known: str = "") -> Finding:
+    """Make an error into a finding, without what the row says already in front of it."""
+    found = " ".join(error.cause.split()).removeprefix(known)
+    return Finding(check, found, error.remedy or "see what was found")
+
+
 def findings(settings: Settings, stop: threading.Event) -> Iterator[Finding]:
     """Try the clusters of a consumer, one thing after the other."""
     for end in ends(settings):
@@ -53,9 +59,7 @@ def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
             yield _server(f"{end.role}: {address.strip()}", address.strip(), properties)
         admin, metadata = end.connect(seconds, stop)
     except NightjarError as error:
-        # Behind the last colon of our errors stands what to do.
-        found, _, remedy = " ".join(str(error).split()).removeprefix(f"{end.role}: ").rpartition(": ")
-        yield Finding(log_in, found, remedy)
+        yield refused(log_in, error, f"{end.role}: ")
         return
     if metadata is None:
         yield Finding(log_in, "interrupted", "let it run to its end")
@@ -79,8 +83,7 @@ def _server(check: str, address: str, properties: dict[str, Any]) -> Finding:
     if certificate is None:
         return Finding(check, "answers, and not by TLS", "correct the port or the security setting")
     if certificate.fault is not None:
-        found, _, remedy = certificate.fault.rpartition(": ")
-        return Finding(check, found, remedy)
+        return Finding(check, certificate.fault, certificate.remedy)
     left = _counted(certificate.days_left, "day")
     return Finding(check, f"answers; certificate valid until {certificate.ends:%Y-%m-%d} ({left} left)")
 
