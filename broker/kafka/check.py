@@ -20,6 +20,8 @@ from broker.settings import Sasl, Settings
 CONNECT_SECONDS = 8.0
 """Longest wait for a broker: whoever calls for a check is looking at it."""
 
+UNSEEN = "is not there, or not for us to see"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -103,7 +105,10 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
         if topic in metadata.topics:
             yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
         else:
-            yield Finding(check, "is not there, or not for us to see", "create it, or correct its name")
+            yield Finding(check, UNSEEN, "create it, or correct its name")
+    for topic in end.inputs.optional if end.inputs else ():
+        if topic not in metadata.topics:
+            yield Finding(f"topic {topic}", f"{UNSEEN}: only broker-redrive asks for it")
 
 
 def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:

@@ -52,7 +52,7 @@ def reach(address: str, seconds: float) -> None:
 
 def test_a_listener_that_speaks_no_tls_is_refused(embedded: EmbeddedKafka) -> None:
     with pytest.raises(
-        ConfigurationError, match="PLAINTEXT.*: correct the port or the security setting"
+        ConfigurationError, match=r"PLAINTEXT.*: correct the port or the security setting"
     ) as caught:
         reach(embedded.bootstrap_servers, 10)
     assert caught.value.remedy == "correct the port or the security setting"
@@ -95,6 +95,6 @@ def test_who_speaks_kafka_without_tls(embedded: EmbeddedKafka, closing: str) -> 
 )
 def test_what_the_library_cannot_take_is_told_in_one_line(extra: dict[str, str]) -> None:
     with pytest.raises(
-        SettingsError, match="librdkafka refuses a setting of extra: .*: correct or remove it"
+        SettingsError, match=r"librdkafka refuses a setting of extra: .*: correct or remove it"
     ):
         client(AdminClient, {"bootstrap.servers": "127.0.0.1:1", **extra}, Listener("sink"))
