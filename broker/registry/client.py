@@ -29,8 +29,8 @@ MOST_BYTES = 4 * 1024 * 1024
 FIRST_WAIT = 0.25
 """Seconds before the second try; later ones wait longer."""
 
-SCHEMA_NOT_FOUND = 40403
-"""How a registry says that it has no schema of an id; a 404 of anything else says nothing of schemas."""
+OF_A_REGISTRY = range(40400, 40500)
+"""Codes by which a registry says what it does not have; a 404 without one is of anything else."""
 
 DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
@@ -184,7 +184,7 @@ class RegistryClient:
         try:
             self.ask("GET", ("schemas", "ids", "1"))
         except RegistryTrouble as trouble:
-            if trouble.kind is not Trouble.NOT_FOUND or trouble.code != SCHEMA_NOT_FOUND:
+            if trouble.kind is not Trouble.NOT_FOUND or trouble.code not in OF_A_REGISTRY:
                 raise
 
     def patiently(self, attempt: Callable[[], T]) -> T:

@@ -114,9 +114,10 @@ class SchemaLookup:
         try:
             schema, found = self._client.patiently(lambda: self._try(schema_id, accept))
         except RegistryTrouble as trouble:
-            self._count(trouble.kind.value)
             if trouble.kind is Trouble.DENIED:
+                self._count(Trouble.REFUSED.value)
                 raise ConfigurationError(trouble.detail, self._client.remedy) from None
+            self._count(trouble.kind.value)
             self._remember(schema_id, trouble, began)
             raise SchemaUnknown(trouble.detail) from None
         self._count("found")
