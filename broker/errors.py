@@ -49,21 +49,44 @@ LONGEST_LINE = 4000
 
 
 class NightjarError(Exception):
-    """Root of the tree."""
+    """Root of the tree.
+
+    Parameters
+    ----------
+    text : str
+        What was found and what was wanted.
+    remedy : str, optional
+        What to do, behind a colon in the line, and by itself for who lays it out in columns; where it is not
+        given it stands in the text, or there is none.
+
+    Attributes
+    ----------
+    cause : str
+        The text without the remedy.
+    remedy : str or None
+    """
+
+    def __init__(self, text: str, remedy: str | None = None) -> None:
+        super().__init__(text if remedy is None else f"{text}: {remedy}")
+        self.cause = text
+        self.remedy = remedy
 
 
 class ConfigurationError(NightjarError):
     """What the operator gave cannot work: one line, exit code 2.
 
+    What would break the line is escaped, since names and values that are quoted may hold anything, and what is
+    longer than `LONGEST_LINE` is cut.
+
     Parameters
     ----------
-    text : str
-        What was found and what was wanted. What would break the line is escaped, since names and values that
-        are quoted may hold anything, and what is longer than `LONGEST_LINE` is cut.
+    text, remedy
+        As of `NightjarError`.
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(_line(text))
+    def __init__(self, text: str, remedy: str | None = None) -> None:
+        said = None if remedy is None else _line(remedy, LONGEST_LINE // 2)
+        super().__init__(_line(text, LONGEST_LINE - len(said or "")), said)
 
 
 class SettingsError(ConfigurationError):
@@ -169,8 +192,8 @@ class RegistryError(NightjarError):
     """The schema registry cannot be reached, or gives no answer of use."""
 
 
-def _line(text: str) -> str:
-    cut = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+def _line(text: str, longest: int) -> str:
+    cut = text if len(text) <= longest else f"{text[:longest]}…"
     return cut if cut.isprintable() else "".join(map(_printable, cut))
 
 

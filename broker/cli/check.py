@@ -8,10 +8,19 @@ from rich.table import Table
 from rich.text import Text
 
 from broker.cli.ending import DONE, REFUSED
-from broker.errors import ModelRefused
+from broker.errors import ModelRefused, NightjarError
 from broker.inference import Head, Model
-from broker.kafka.check import Finding, findings
-from broker.settings import Settings
+from broker.kafka.check import Finding, findings, refused
+from broker.registry import RegistryClient, RegistryTrouble, Trouble
+from broker.settings import RegistryConnection, RegistrySettings, Settings
+
+START = "start it, or correct url"
+REMEDIES = {
+    Trouble.NOT_FOUND: "correct the path of url: no schema registry answers there",
+    Trouble.WRONG: "correct url: no schema registry answers there",
+    Trouble.REFUSED: "correct url",
+}
+"""What to do about a registry that answers, and not as one."""
 
 
 def check(settings: Settings, stop: threading.Event) -> int:
@@ -23,7 +32,7 @@ def check(settings: Settings, stop: threading.Event) -> int:
         Exit code: `DONE` when all is well, else `REFUSED`.
     """
     table = Table("check", "found", "what to do")
-    tried = [*_model(settings), *findings(settings, stop)]
+    tried = [*_model(settings), *findings(settings, stop), *_registries(settings.registry)]
     for one in tried:
         cells = [
             Text(cell) for cell in (one.check, one.found, one.remedy or "")
@@ -49,3 +58,25 @@ def _model(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"head {path}", Head.load(path, contract).contract.name)
         except ModelRefused as error:
             yield Finding(f"head {path}", str(error), "give another with --head, or fit it again")
+
+
+def _registries(settings: RegistrySettings) -> Iterator[Finding]:
+    if settings.url is not None:
+        yield _registry("registry", settings)
+    if settings.output is not None:
+        yield _registry("registry of the outputs", settings.output)
+
+
+def _registry(name: str, settings: RegistryConnection) -> Finding:
+    """Ask a registry once: unlike a lookup, nobody waits for it to come up."""
+    check = f"{name}: {settings.url}"
+    try:
+        client = RegistryClient(settings)
+        client.knock()
+    except RegistryTrouble as trouble:
+        # An untrue certificate shows as one that cannot be reached: nothing is said to it.
+        remedy = client.remedy if trouble.kind is Trouble.DENIED else REMEDIES.get(trouble.kind, START)
+        return Finding(check, trouble.detail, remedy)
+    except NightjarError as error:
+        return refused(check, error)
+    return Finding(check, f"answers{f', and lets {settings.username} in' if settings.username else ''}")

@@ -73,7 +73,7 @@ def consume(
         bool,
         typer.Option(
             "--check",
-            help="Try clusters, certificates, rights, topics and model without reading; print a table.",
+            help="Try clusters, certificates, rights, topics, registries and model without reading; print a table.",
         ),
     ] = False,
     validate: Annotated[

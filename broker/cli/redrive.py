@@ -89,9 +89,10 @@ def redrive(
 ) -> None:
     """Give dead letters another try: publish their messages, as they came, to PREFIX.redrive.
 
-    The consumer reads that topic too; other readers of the source see no repeats. What was redriven is not
-    redriven again unless it comes back as a dead letter, however often this runs and whatever it chooses
-    from. One run at a time: two at once do not see each other.
+    The consumer reads that topic too where its results go to the cluster it reads; where they have one of
+    their own, a consumer of the redrives must run there, and the last line says how. Other readers of the
+    source see no repeats. What was redriven is not redriven again unless it comes back as a dead letter,
+    however often this runs and whatever it chooses from. One run at a time: two at once do not see each other.
 
     Exit codes: 0 done, 2 configuration refused, 1 anything else, such as messages that are no dead letters.
 
@@ -125,6 +126,8 @@ def redrive(
             # Where there is no such topic, which a dry run need not have, nothing was redriven yet.
             run(job, topic, [into] if is_there else [], clusters)
         _report(job, is_publishing=is_publishing, export=export)
+        if is_publishing and job.chosen and (hint := clusters.who_reads(into)):
+            typer.echo(hint, err=True)
         if stop.is_set():
             typer.echo(
                 "broker-redrive: stopped before the end; what the table says is done is done", err=True
@@ -145,6 +148,19 @@ class Clusters:
     def patience(self) -> float:
         """How long to look for a cluster, in seconds."""
         return self.settings.consumer.connect_seconds
+
+    def who_reads(self, redrives: str) -> str | None:
+        """Say what must run for the redrives to be read; None where the consumer of the stream reads them."""
+        if self.settings.sink.bootstrap_servers is None:
+            return None
+        (servers, _), _ = of_redrive(self.settings, self.servers)
+        prefix = redrives.removesuffix(REDRIVE_SUFFIX)
+        return (
+            f"broker-redrive: the consumer that reads {self.settings.kafka.bootstrap_servers} does not read {redrives} "
+            f"at {servers}; this one does, with the security of sink as kafka.security: broker-consumer "
+            f"--topic-pattern none-but-the-redrives --output-prefix {prefix} --bootstrap-servers {servers} "
+            "--group-id nightjar-redrive"
+        )
 
     def names(self) -> frozenset[str]:
         """Topics there are."""

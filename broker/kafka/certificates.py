@@ -35,7 +35,9 @@ class Certificate:
     issuer : str
     begins, ends : datetime
     fault : str or None
-        Why it is not accepted, and what to do.
+        Why it is not accepted.
+    remedy : str or None
+        What to do then.
     """
 
     names: tuple[str, ...]
@@ -43,6 +45,7 @@ class Certificate:
     begins: datetime
     ends: datetime
     fault: str | None = None
+    remedy: str | None = None
 
     @property
     def days_left(self) -> int:
@@ -54,8 +57,14 @@ UNREAD = Certificate((), "?", datetime.min.replace(tzinfo=UTC), datetime.min.rep
 """Of which nothing is known but that it is refused."""
 
 
-def cause(report: str, properties: Mapping[str, Any]) -> str | None:
-    """Say why a certificate that librdkafka has refused is refused; None when it cannot be told.
+def spoken_to(report: str) -> str | None:
+    """Which broker a report of librdkafka is about, as ``host:port``; None where it names none."""
+    found = SPOKE_TO.match(report)
+    return found[1] if found else None
+
+
+def refused(report: str, properties: Mapping[str, Any]) -> Certificate | None:
+    """Give the certificate that librdkafka has refused, with its fault; None when that cannot be told.
 
     Parameters
     ----------
@@ -64,9 +73,9 @@ def cause(report: str, properties: Mapping[str, Any]) -> str | None:
     properties : mapping
         What librdkafka was given.
     """
-    spoken_to = SPOKE_TO.match(report)
-    certificate = look(spoken_to[1], properties) if spoken_to else None
-    return certificate.fault if certificate else None
+    address = spoken_to(report)
+    certificate = look(address, properties) if address else None
+    return certificate if certificate and certificate.fault else None
 
 
 def look(address: str, properties: Mapping[str, Any], seconds: float = LOOK_SECONDS) -> Certificate | None:
@@ -91,7 +100,8 @@ def look(address: str, properties: Mapping[str, Any], seconds: float = LOOK_SECO
         return _told(_shake(address, _verifying(properties), deadline)[0])
     except ssl.SSLCertVerificationError as refusal:
         shown = _shown(address, deadline)
-        return replace(shown or UNREAD, fault=_fault(refusal, address, shown, properties))
+        fault, remedy = _fault(refusal, address, shown, properties)
+        return replace(shown or UNREAD, fault=fault, remedy=remedy)
     except OSError:
         return None
 
@@ -174,31 +184,30 @@ def _fault(
     address: str,
     shown: Certificate | None,
     properties: Mapping[str, Any],
-) -> str:
+) -> tuple[str, str]:
     it = f"the certificate of {address}"
     told = None if shown is None else _cause(refusal.verify_code, it, shown, properties)
-    return (
-        told or f"{it} is refused ({refusal.verify_message}): have it corrected by those who run the cluster"
+    return told or (
+        f"{it} is refused ({refusal.verify_message})",
+        "have it corrected by those who run the cluster",
     )
 
 
-def _cause(code: int, it: str, shown: Certificate, properties: Mapping[str, Any]) -> str | None:
-    """Put OpenSSL's code in words, with what the certificate says and what to do."""
+def _cause(code: int, it: str, shown: Certificate, properties: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Put OpenSSL's code in words: what the certificate says, and what to do."""
     if code == EXPIRED and shown.days_left >= 0:
-        return f"the authority {shown.issuer} of {it} has expired: have it renewed, and give the new one as ca_file"
+        expired = f"the authority {shown.issuer} of {it} has expired"
+        return expired, "have it renewed, and give the new one as ca_file"
     if code == EXPIRED:
-        return f"{it} expired on {shown.ends:%Y-%m-%d}: have it renewed by those who run the cluster"
+        return f"{it} expired on {shown.ends:%Y-%m-%d}", "have it renewed by those who run the cluster"
     if code == NOT_YET_VALID:
-        return f"{it} is valid from {shown.begins:%Y-%m-%d %H:%M} UTC on: wait, or correct the clock of this machine"
+        begins = f"{it} is valid from {shown.begins:%Y-%m-%d %H:%M} UTC on"
+        return begins, "wait, or correct the clock of this machine"
     if code in OTHER_NAME:
-        return (
-            f"{it} is for {', '.join(shown.names) or 'no host'}: put that name into bootstrap_servers, "
-            "or have a certificate issued for this one"
-        )
+        meant = f"{it} is for {', '.join(shown.names) or 'no host'}"
+        return meant, "put that name into bootstrap_servers, or have a certificate issued for this one"
     if code in UNKNOWN_AUTHORITY:
         known = properties.get("ssl.ca.location", "those this system trusts")
-        return (
-            f"{it} was issued by {shown.issuer}, an authority not among {known}: "
-            "give the authority's certificate as ca_file"
-        )
+        issued = f"{it} was issued by {shown.issuer}, an authority not among {known}"
+        return issued, "give the authority's certificate as ca_file"
     return None

@@ -20,6 +20,8 @@ from broker.settings import Sasl, Settings
 CONNECT_SECONDS = 8.0
 """Longest wait for a broker: whoever calls for a check is looking at it."""
 
+UNSEEN = "is not there, or not for us to see"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,6 +41,12 @@ class Finding:
     remedy: str | None = None
 
 
+def refused(check: str, error: NightjarError, known: str = "") -> Finding:
+    """Make an error into a finding, without what the row says already in front of it."""
+    found = " ".join(error.cause.split()).removeprefix(known)
+    return Finding(check, found, error.remedy or "see what was found")
+
+
 def findings(settings: Settings, stop: threading.Event) -> Iterator[Finding]:
     """Try the clusters of a consumer, one thing after the other."""
     for end in ends(settings):
@@ -53,9 +61,7 @@ def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
             yield _server(f"{end.role}: {address.strip()}", address.strip(), properties)
         admin, metadata = end.connect(seconds, stop)
     except NightjarError as error:
-        # Behind the last colon of our errors stands what to do.
-        found, _, remedy = " ".join(str(error).split()).removeprefix(f"{end.role}: ").rpartition(": ")
-        yield Finding(log_in, found, remedy)
+        yield refused(log_in, error, f"{end.role}: ")
         return
     if metadata is None:
         yield Finding(log_in, "interrupted", "let it run to its end")
@@ -79,8 +85,7 @@ def _server(check: str, address: str, properties: dict[str, Any]) -> Finding:
     if certificate is None:
         return Finding(check, "answers, and not by TLS", "correct the port or the security setting")
     if certificate.fault is not None:
-        found, _, remedy = certificate.fault.rpartition(": ")
-        return Finding(check, found, remedy)
+        return Finding(check, certificate.fault, certificate.remedy)
     left = _counted(certificate.days_left, "day")
     return Finding(check, f"answers; certificate valid until {certificate.ends:%Y-%m-%d} ({left} left)")
 
@@ -100,7 +105,10 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
         if topic in metadata.topics:
             yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
         else:
-            yield Finding(check, "is not there, or not for us to see", "create it, or correct its name")
+            yield Finding(check, UNSEEN, "create it, or correct its name")
+    for topic in end.inputs.optional if end.inputs else ():
+        if topic not in metadata.topics:
+            yield Finding(f"topic {topic}", f"{UNSEEN}: only broker-redrive asks for it")
 
 
 def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:

@@ -16,8 +16,9 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka import certificates
-from broker.kafka.faults import remedy_of
+from broker.kafka.faults import PLAIN_LISTENER, remedy_of
 from broker.kafka.passwords import PasswordFile, TakesPassword
+from broker.kafka.plain import speaks_plainly
 from broker.settings import Extra, Sasl, Security
 
 MAX_MESSAGE_BYTES = 10_485_760
@@ -32,6 +33,10 @@ METADATA_SECONDS = 2.0
 
 STATISTICS_SECONDS = 5.0
 """Time between two looks at which brokers are connected."""
+
+PLAIN_SECONDS = 2.0
+"""Time between two looks at whether a listener speaks TLS at all."""
+
 OF_CONNECTIONS = ("security.", "ssl.", "sasl.", "enable.ssl.", "socket.")
 """How librdkafka's properties begin that all its clients share: how a cluster is reached."""
 
@@ -69,16 +74,18 @@ class Listener:
 
     Attributes
     ----------
-    refusal : str or None
-        What waiting will not mend: cause and remedy.
+    refusal : ConfigurationError or None
+        What waiting will not mend.
     last : str or None
         The last report of any kind.
     """
 
     def __init__(self, role: str) -> None:
-        self.refusal: str | None = None
+        self.refusal: ConfigurationError | None = None
         self.last: str | None = None
         self._role = role
+        self._reached = False
+        self._asked = -PLAIN_SECONDS
         self._told = -REMINDER_SECONDS
         self._silent_since: float | None = None
         self._properties: dict[str, Any] = {}
@@ -93,9 +100,7 @@ class Listener:
     def __call__(self, fault: Fault) -> None:
         """Take one report, as librdkafka's ``error_cb``."""
         self.last = fault.str()
-        remedy = remedy_of(fault)
-        if remedy is not None:
-            self.refusal = self.refusal or f"{self._role}: {self._cause(fault) or f'{fault.str()}: {remedy}'}"
+        self.refusal = self.refusal or self._judged(fault)
         now = time.monotonic()
         if now - self._told >= REMINDER_SECONDS:
             self._told = now
@@ -105,6 +110,7 @@ class Listener:
         """Take librdkafka's statistics, as its ``stats_cb``: whether any broker is connected."""
         brokers = json.loads(text)["brokers"].values()
         if any(broker["state"] == "UP" for broker in brokers):
+            self.reached()
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = time.monotonic()
@@ -114,9 +120,35 @@ class Listener:
         """How long no broker has been connected, to the nearest of `STATISTICS_SECONDS`."""
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
-    def _cause(self, fault: Fault) -> str | None:
-        """Look at a certificate that librdkafka refuses without a reason."""
-        return certificates.cause(fault.str(), self._properties) if fault.code() == Fault._SSL else None
+    def reached(self) -> None:
+        """Note that a broker has answered: how it is spoken to is right, whatever ends a handshake later."""
+        self._reached = True
+
+    def _judged(self, fault: Fault) -> ConfigurationError | None:
+        """Make a report of what waiting will not mend into an error, with its cause as far as we can tell."""
+        if PLAIN_LISTENER in fault.str():
+            plain = "correct the port or the security setting"
+            return self._refusal(fault.str(), plain) if self._is_plain(fault) else None
+        remedy = remedy_of(fault)
+        if remedy is None or fault.code() != Fault._SSL:
+            return None if remedy is None else self._refusal(fault.str(), remedy)
+        # librdkafka refuses a certificate without a reason: we look at it ourselves.
+        certificate = certificates.refused(fault.str(), self._properties)
+        if certificate is not None:
+            return self._refusal(str(certificate.fault), certificate.remedy)
+        return None if self._reached else self._refusal(fault.str(), remedy)
+
+    def _refusal(self, cause: str, remedy: str | None) -> ConfigurationError:
+        return ConfigurationError(f"{self._role}: {cause}", remedy)
+
+    def _is_plain(self, fault: Fault) -> bool:
+        """Whether the listener speaks without TLS; one that ends a handshake may as well be stopping or starting."""
+        now = time.monotonic()
+        if self._reached or now - self._asked < PLAIN_SECONDS:
+            return False
+        self._asked = now
+        address = certificates.spoken_to(fault.str())
+        return address is not None and speaks_plainly(address)
 
     def check(self) -> None:
         """End with what waiting will not mend.
@@ -128,7 +160,7 @@ class Listener:
         if self._password is not None and self._password.renewed(at_once=self.refusal is not None):
             self.refusal = None
         if self.refusal is not None:
-            raise ConfigurationError(self.refusal)
+            raise self.refusal
 
 
 def client(
@@ -162,7 +194,16 @@ def client(
         made = make(properties | heard, logger=logger)
     except KafkaException as error:
         raise SettingsError(
-            f"librdkafka refuses a setting: {error.args[0].str()}: correct or remove it"
+            f"librdkafka refuses a setting: {error.args[0].str()}", "correct or remove it"
+        ) from error
+    except (
+        AttributeError,
+        SystemError,
+        TypeError,
+        ValueError,
+    ) as error:  # of what confluent_kafka looks at itself
+        raise SettingsError(
+            f"librdkafka refuses a setting of extra: {error.__cause__ or error}", "correct or remove it"
         ) from error
     listener.attach(made, properties, security)
     return made
@@ -197,12 +238,13 @@ def await_broker(
         kafka.poll(0.0)
         listener.check()
         if metadata is not None:
+            listener.reached()
             return metadata
         if time.monotonic() >= deadline:
             raise KafkaError(
-                f"no Kafka broker answered at {servers} within {seconds:g} s "
-                f"({listener.last or 'no reply'}): start it, or correct the bootstrap servers; one that wants TLS "
-                "drops plain connections without a word: then give kafka.security"
+                f"no Kafka broker answered at {servers} within {seconds:g} s ({listener.last or 'no reply'})",
+                "start it, or correct the bootstrap servers; one that wants TLS drops plain connections without a "
+                "word: then give kafka.security",
             )
         stop.wait(0.2)
     return None

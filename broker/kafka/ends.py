@@ -11,7 +11,6 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from broker.kafka.connection import Listener, await_broker, client, connection, of_connection
 from broker.kafka.transactional_ids import FRESH_PREFIX
 from broker.settings import Extra, Sasl, Security, Settings, Topics
-from broker.topics import OUTPUT_SUFFIXES
 
 TRANSACTIONAL_ID = "transactional id"
 ANY_FRESH = f"{FRESH_PREFIX}*"
@@ -122,9 +121,8 @@ class End:
 def ends(settings: Settings) -> Sequence[End]:
     """Give the cluster that is read and the one that is written, or the one that is both."""
     kafka, sink = settings.kafka, settings.sink
-    outputs = tuple(settings.prefix + suffix for suffix in OUTPUT_SUFFIXES)
     exactly = settings.consumer.delivery == "exactly-once"
-    written = outputs, (sink.transactional_id or ANY_FRESH) if exactly else None
+    written = settings.outputs, (sink.transactional_id or ANY_FRESH) if exactly else None
     here = kafka.bootstrap_servers, kafka.security, kafka.extra, settings.wanted, kafka.group_id
     if sink.bootstrap_servers is None:
         return [End("source and sink", *here, *written)]

@@ -80,7 +80,8 @@ TAKEN_OVER = {
 """A transaction's producer that the coordinator has put out: by a time-out, or for another of the same id."""
 
 PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
-"""What librdkafka says, under a code of the moment, where a listener does not speak TLS."""
+"""What librdkafka asks, under a code of the moment, wherever a connection ends within the handshake of TLS: so it does
+where a listener does not speak TLS, and as well where a broker stops or starts."""
 
 OUR_CERTIFICATE_REFUSED = re.compile(r"SSL alert number (4[2-68]|116)\b")
 """What it says, under a code of the moment, where the server refuses the certificate we show, or misses one."""
@@ -94,8 +95,6 @@ def remedy_of(fault: Fault) -> str | None:
     """Say what mends a fault that waiting does not; None where waiting may."""
     if fault.code() == Fault._FATAL and SAME_INSTANCE in fault.str():
         return REFUSALS[Fault.FENCED_INSTANCE_ID]
-    if PLAIN_LISTENER in fault.str():
-        return "correct the port or the security setting"
     if OUR_CERTIFICATE_REFUSED.search(fault.str()):
         return (
             "the server refuses our certificate or misses one, so check the dates and the authority of "
@@ -107,5 +106,5 @@ def remedy_of(fault: Fault) -> str | None:
 def as_ours(fault: Fault, doing: str) -> KafkaError | ConfigurationError:
     """Make a fault into an error of our tree: ours to mend by configuration, or Kafka's."""
     if fault.code() in REFUSALS:
-        return ConfigurationError(f"{doing}: {fault.str()}: {REFUSALS[fault.code()]}")
+        return ConfigurationError(f"{doing}: {fault.str()}", REFUSALS[fault.code()])
     return KafkaError(f"{doing}: {fault.str()} ({fault.name()})")

@@ -136,6 +136,8 @@ class KafkaSink:
         ------
         SettingsError
             When one is still missing after `seconds`.
+        KafkaError
+            When the cluster has not said in that time that it is there.
         ConfigurationError
             When we may not write to it.
         """
@@ -145,10 +147,7 @@ class KafkaSink:
                 if fault.code() in REFUSALS:
                     raise as_ours(fault, f"looking for topic {topic}")
                 if time.monotonic() >= deadline:
-                    raise SettingsError(
-                        f"topic {topic}, to write to, does not exist, and this cluster does not make topics by "
-                        f"itself ({', '.join(topics)} are needed): create it, or correct --output-prefix"
-                    )
+                    raise _not_there(topic, fault, topics, seconds)
                 self._stop.wait(SLICE_SECONDS)
         limits = self._limits(topics)
         self._keep_batches_below(min(limits.values(), default=MAX_MESSAGE_BYTES))
@@ -269,6 +268,22 @@ class KafkaSink:
     def close(self) -> None:
         """Drop the connection; `write` has left nothing behind."""
         self._producer.flush(SLICE_SECONDS)
+
+
+def _not_there(
+    topic: str, fault: Fault, topics: Sequence[str], seconds: float
+) -> KafkaError | ConfigurationError:
+    """Tell a topic that nobody made from one of which the cluster cannot say so at the moment."""
+    if fault.code() in MISSING_TOPIC:
+        return SettingsError(
+            f"topic {topic}, to write to, does not exist, and this cluster does not make topics by itself "
+            f"({', '.join(topics)} are needed)",
+            "create it, or correct --output-prefix",
+        )
+    return KafkaError(
+        f"the cluster did not say within {seconds:g} s that topic {topic}, to write to, is there: {fault.str()}",
+        "see that all of its brokers are up",
+    )
 
 
 def _properties(settings: SinkSettings, *, patient: bool) -> dict[str, Any]:

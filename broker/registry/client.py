@@ -4,11 +4,9 @@ Written on the standard library: Confluent's own client needs three further pack
 bounded by neither. Redirects are not followed, so that a password goes nowhere but to the registry.
 """
 
-import base64
 import http.client
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,14 +18,21 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from broker.backoff import delays
-from broker.errors import RegistryError, SettingsError
+from broker.errors import RegistryError
+from broker.registry.access import Login, refuses_ours, tls
 from broker.settings import RegistryConnection
+from broker.settings.registry import LONGEST_PAUSE
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of an answer; Rubin's schemas take 0.1 MB."""
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
-"""Seconds between two tries."""
+FIRST_WAIT = 0.25
+"""Seconds before the second try; later ones wait longer."""
+
+OF_A_REGISTRY = range(40400, 40500)
+"""Codes by which a registry says what it does not have; a 404 without one is of anything else."""
+
+DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 JSON = "application/vnd.schemaregistry.v1+json"
 
@@ -40,6 +45,7 @@ class Trouble(StrEnum):
     NOT_FOUND = "not_found"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
+    DENIED = "denied"
     WRONG = "wrong"
 
 
@@ -51,12 +57,15 @@ class RegistryTrouble(RegistryError):
     kind : Trouble
     detail : str
         What came in place of an answer.
+    code : int, optional
+        By which the registry names it.
     """
 
-    def __init__(self, kind: Trouble, detail: str) -> None:
+    def __init__(self, kind: Trouble, detail: str, code: int | None = None) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
+        self.code = code
 
 
 @dataclass
@@ -95,7 +104,7 @@ class RegistryClient:
     Raises
     ------
     SettingsError
-        If the file of the password or of the authority cannot be read.
+        If a file that the settings name cannot be read.
     """
 
     def __init__(self, settings: RegistryConnection, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -105,11 +114,23 @@ class RegistryClient:
         self._retries = settings.retries
         self._sleep = sleep
         self._parts = urlsplit(self.url)
-        self._tls = _tls(settings) if self._parts.scheme == "https" else None
-        self._headers = {"Accept": f"{JSON}, application/json", "Content-Type": JSON} | _login(settings)
+        self._tls = tls(settings) if self._parts.scheme == "https" else None
+        self._headers = {"Accept": f"{JSON}, application/json", "Content-Type": JSON}
+        self._login = Login(settings)
+        self._credentials = [
+            *(["username and password"] if settings.username else []),
+            *(["certificate_file"] if settings.certificate_file else []),
+        ]
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the registry does not let us in."""
+        if not self._credentials:
+            return "it asks who we are: give its username and password_file, or certificate_file and key_file"
+        return f"check its {' and '.join(self._credentials)}, and what it lets us do"
 
     def ask(self, method: str, path: tuple[str, ...], body: Any = None) -> Any:
-        """Make one request.
+        """Make one request; one more where the password was refused and its file has another by now.
 
         Parameters
         ----------
@@ -128,10 +149,18 @@ class RegistryClient:
         ------
         RegistryTrouble
         """
+        try:
+            return self._ask(method, path, body)
+        except RegistryTrouble as trouble:
+            if trouble.kind is not Trouble.DENIED or not self._login.renewed():
+                raise
+        return self._ask(method, path, body)
+
+    def _ask(self, method: str, path: tuple[str, ...], body: Any) -> Any:
         where = "/".join((self._parts.path, *(quote(part, safe="") for part in path)))
         payload = None if body is None else json.dumps(body).encode()
         with self._watched() as connection:
-            connection.request(method, where, payload, self._headers)
+            connection.request(method, where, payload, self._headers | self._login.header)
             with connection.getresponse() as response:
                 raw = response.read(MOST_BYTES + 1)
                 missing = response.length
@@ -145,23 +174,36 @@ class RegistryClient:
         except (ValueError, RecursionError):
             raise RegistryTrouble(Trouble.WRONG, f"it answered no JSON: {_shown(raw)}") from None
 
+    def knock(self) -> None:
+        """Ask once for a schema that need not be there: see that a registry answers and lets us in.
+
+        Raises
+        ------
+        RegistryTrouble
+        """
+        try:
+            self.ask("GET", ("schemas", "ids", "1"))
+        except RegistryTrouble as trouble:
+            if trouble.kind is not Trouble.NOT_FOUND or trouble.code not in OF_A_REGISTRY:
+                raise
+
     def patiently(self, attempt: Callable[[], T]) -> T:
-        """Try until it works, as often as the settings say; what the registry refuses is not tried again.
+        """Try until it works, as often as the settings say; what the registry refuses or denies is not tried again.
 
         Raises
         ------
         RegistryTrouble
             The last one, with the number of tries.
         """
-        waits = delays(FIRST_WAIT, LONGEST_WAIT)
+        waits = delays(FIRST_WAIT, LONGEST_PAUSE)
         for tries in range(1, self._retries + 2):
             try:
                 return attempt()
             except RegistryTrouble as trouble:
-                if trouble.kind is Trouble.REFUSED or tries > self._retries:
+                if trouble.kind in {Trouble.REFUSED, Trouble.DENIED} or tries > self._retries:
                     counted = "once" if tries == 1 else f"{tries} times"
                     detail = f"the registry at {self.url} was asked {counted}: {trouble.detail}"
-                    raise RegistryTrouble(trouble.kind, detail) from None
+                    raise RegistryTrouble(trouble.kind, detail, trouble.code) from None
             self._sleep(next(waits))
         raise AssertionError("the last try returns or raises")
 
@@ -176,6 +218,10 @@ class RegistryClient:
             watch.connect()
             yield connection
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            if not watch.is_over and refuses_ours(error, self._address, self._tls):
+                raise RegistryTrouble(
+                    Trouble.DENIED, f"it refuses our certificate or misses one: {_said(error)}"
+                ) from error
             # Ending a connection under a reader breaks it in any of these ways.
             said = self._late() if watch.is_over or isinstance(error, TimeoutError) else _said(error)
             raise RegistryTrouble(Trouble.UNREACHABLE, said) from error
@@ -186,38 +232,28 @@ class RegistryClient:
             timer.cancel()
             connection.close()
 
+    @property
+    def _address(self) -> tuple[str, int]:
+        return self._parts.hostname or "", self._parts.port or (80 if self._tls is None else 443)
+
     def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
         if self._tls is None:
-            return http.client.HTTPConnection(host, port, timeout=self._timeout)
-        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
+            return http.client.HTTPConnection(*self._address, timeout=self._timeout)
+        return http.client.HTTPSConnection(*self._address, timeout=self._timeout, context=self._tls)
 
     def _late(self) -> str:
         return f"it gave no whole answer within {self._timeout:g} s"
 
 
-def _tls(settings: RegistryConnection) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one
-        raise SettingsError(
-            f"registry ca_file {settings.ca_file}: {error.strerror or error}: give a PEM file of certificates"
-        ) from error
-
-
-def _login(settings: RegistryConnection) -> dict[str, str]:
-    secret = settings.secret()
-    if secret is None:
-        return {}
-    return {"Authorization": "Basic " + base64.b64encode(f"{settings.username}:{secret}".encode()).decode()}
-
-
 def _refuse_status(status: int, raw: bytes) -> None:
     if status == HTTPStatus.OK:
         return
-    said = f"it answered {status}: {_message(raw)}"
+    message, code = _message(raw)
+    said = f"it answered {status}: {message}"
     if status == HTTPStatus.NOT_FOUND:
-        raise RegistryTrouble(Trouble.NOT_FOUND, said)
+        raise RegistryTrouble(Trouble.NOT_FOUND, said, code)
+    if status in DENIED:
+        raise RegistryTrouble(Trouble.DENIED, said, code)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -226,13 +262,14 @@ def _refuse_status(status: int, raw: bytes) -> None:
     raise RegistryTrouble(Trouble.REFUSED if status >= HTTPStatus.BAD_REQUEST else Trouble.WRONG, said)
 
 
-def _message(raw: bytes) -> str:
-    """Give what the registry says of its refusal, else the beginning of what came."""
+def _message(raw: bytes) -> tuple[str, int | None]:
+    """Give what the registry says of its refusal and its number, else the beginning of what came."""
     try:
         answer = json.loads(raw)
-        return f"{answer['message']} ({answer.get('error_code')})"[:300]
+        code = answer.get("error_code")
+        return f"{answer['message']} ({code})"[:300], code if isinstance(code, int) else None
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return _shown(raw)
+        return _shown(raw), None
 
 
 def _shown(raw: bytes) -> str:

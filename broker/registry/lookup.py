@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from broker.errors import SchemaUnknown
+from broker.errors import ConfigurationError, SchemaUnknown
 from broker.registry.cache import SchemaCache
 from broker.registry.client import RegistryClient, RegistryTrouble, Trouble
 
@@ -81,6 +81,8 @@ class SchemaLookup:
         ------
         SchemaUnknown
             The text says what the registry answered, and how often it was asked.
+        ConfigurationError
+            If it does not let us in: no alert is at fault, and waiting does not mend it.
         """
         if not 0 < schema_id <= LARGEST_ID:
             raise SchemaUnknown("no registry gives such an id")
@@ -112,6 +114,9 @@ class SchemaLookup:
         try:
             schema, found = self._client.patiently(lambda: self._try(schema_id, accept))
         except RegistryTrouble as trouble:
+            if trouble.kind is Trouble.DENIED:
+                self._count(Trouble.REFUSED.value)
+                raise ConfigurationError(trouble.detail, self._client.remedy) from None
             self._count(trouble.kind.value)
             self._remember(schema_id, trouble, began)
             raise SchemaUnknown(trouble.detail) from None

@@ -62,10 +62,14 @@ class OutputRegistration:
         try:
             schema_id = self._client.patiently(lambda: self._post(subject, body))
         except RegistryTrouble as trouble:
+            if trouble.kind is Trouble.DENIED:
+                raise ConfigurationError(
+                    f"no schema id for subject {subject}: {trouble.detail}", self._client.remedy
+                ) from trouble
             if trouble.kind is Trouble.REFUSED:
                 raise ConfigurationError(
-                    f"the registry does not take the schema of subject {subject}: {trouble.detail}: see which "
-                    "versions the subject has, its compatibility, and the rights of the user"
+                    f"the registry does not take the schema of subject {subject}: {trouble.detail}",
+                    "see which versions the subject has, and its compatibility",
                 ) from trouble
             raise RegistryError(
                 f"no schema id for subject {subject}: {trouble.detail}: nothing goes out under another id; "

@@ -6,12 +6,12 @@ Whatever is not a setting is refused, in the file and in the environment alike: 
 become a silent default. Secrets come from the environment, or from files named by a setting.
 """
 
+from broker.settings.extra import Extra
 from broker.settings.loading import checked, load
 from broker.settings.membership import Classic, Kip848, Membership
 from broker.settings.registry import RegistryConnection, RegistrySettings
 from broker.settings.sections import (
     ConsumerSettings,
-    Extra,
     Overload,
     ProbeSettings,
     SinkSettings,

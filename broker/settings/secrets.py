@@ -44,13 +44,13 @@ def read(name: str, given: SecretStr | None, file: Path | None) -> str:
     try:
         found = file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{name} {file}: {error.strerror}: mount it, or name another") from error
+        raise SettingsError(f"{name} {file}: {error.strerror}", "mount it, or name another") from error
     except UnicodeDecodeError as error:
         raise SettingsError(
-            f"{name} {file} is no text: write the secret in UTF-8, or name another"
+            f"{name} {file} is no text", "write the secret in UTF-8, or name another"
         ) from error
     if not found:
-        raise SettingsError(f"{name} {file} is empty: write the secret into it, or name another")
+        raise SettingsError(f"{name} {file} is empty", "write the secret into it, or name another")
     return found
 
 

@@ -5,62 +5,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from broker.settings.membership import OWNED_BY_MEMBERSHIP, Classic, Membership
+from broker.settings.extra import Extra, refuse_sinks, refuse_sources
+from broker.settings.membership import Classic, Membership
 from broker.settings.security import Plaintext, Section, Security
-
-OWNED_BY_CONNECTION = frozenset(
-    {"bootstrap.servers", "client.id", "error_cb", "logger", "stats_cb", "statistics.interval.ms"}
-)
-OWNED_BY_SOURCE = (
-    OWNED_BY_CONNECTION
-    | OWNED_BY_MEMBERSHIP
-    | {
-        "group.id",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        "enable.partition.eof",
-        "auto.offset.reset",
-        "isolation.level",
-        "on_commit",
-    }
-)
-OWNED_BY_SINK = OWNED_BY_CONNECTION | {
-    "acks",
-    "request.required.acks",
-    "enable.idempotence",
-    "partitioner",
-    "transactional.id",
-    "transaction.timeout.ms",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "compression.type",
-    "compression.codec",
-    "message.max.bytes",
-    "on_delivery",
-}
-SECRETS = frozenset(
-    {
-        "sasl.password",
-        "ssl.key.password",
-        "ssl.key.pem",
-        "ssl.keystore.password",
-        "sasl.oauthbearer.client.secret",
-        "sasl.oauthbearer.config",
-    }
-)
-"""Properties that would put a secret among ordinary settings."""
-
-Extra: TypeAlias = dict[str, str | int | float | bool]
-
-
-def _refuse(extra: Extra, owned: frozenset[str]) -> Extra:
-    if secret := sorted(SECRETS & extra.keys()):
-        raise ValueError(
-            f"{secret[0]} is a secret: give it by the section 'security', from environment or file"
-        )
-    if taken := sorted(owned & extra.keys()):
-        raise ValueError(f"{taken[0]} is set by the broker itself, its guarantees rest on it: leave it out")
-    return extra
 
 
 class SourceSettings(Section):
@@ -81,7 +28,7 @@ class SourceSettings(Section):
     group_id: str = Field(default="nightjar", min_length=1)
     security: Security = Plaintext()
     membership: Membership = Classic()
-    extra: Extra = Field(default={})
+    extra: Extra = Field(default={}, repr=False)
 
     @field_validator("membership", mode="before")
     @classmethod
@@ -91,7 +38,7 @@ class SourceSettings(Section):
     @field_validator("extra")
     @classmethod
     def _not_ours(cls, extra: Extra) -> Extra:
-        return _refuse(extra, OWNED_BY_SOURCE)
+        return refuse_sources(extra)
 
 
 class SinkSettings(Section):
@@ -120,12 +67,12 @@ class SinkSettings(Section):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     delivery_seconds: float = Field(default=120.0, gt=0.0)
     transactional_id: str | None = Field(default=None, min_length=1)
-    extra: Extra = Field(default={})
+    extra: Extra = Field(default={}, repr=False)
 
     @field_validator("extra")
     @classmethod
     def _not_ours(cls, extra: Extra) -> Extra:
-        return _refuse(extra, OWNED_BY_SINK)
+        return refuse_sinks(extra)
 
     @model_validator(mode="after")
     def _own_security_needs_own_servers(self) -> "SinkSettings":

@@ -216,6 +216,21 @@ def test_a_right_that_was_not_granted(
     assert cluster.committed(topic, f"group-{topic}") == 0
 
 
+def test_a_right_to_the_lite_topic_that_was_not_granted(
+    cluster: Cluster, secured: SecuredServer, consume: Run
+) -> None:
+    topic = cluster.make()
+    cluster.make_named(f"{topic}.lite", 1)
+    grant_all(secured, topic, f"User:{OPERATOR}")
+    cluster.publish(topic, [lsst_packet()])
+    line = refused(consume(topic, "--lite", USERNAME=OPERATOR))
+    assert f"does not grant {OPERATOR} WRITE on topic {topic}.lite: ask those who run the cluster" in line
+    assert cluster.committed(topic, f"group-{topic}") == 0
+    code, rows = checked(consume(topic, "--lite", "--check", USERNAME=OPERATOR))
+    assert code == 2
+    assert rows[f"WRITE on topic {topic}.lite"][0] == f"not granted to {OPERATOR}"
+
+
 @pytest.mark.parametrize("stated", [True, False])
 def test_a_transactional_id_that_was_not_granted(
     cluster: Cluster, secured: SecuredServer, consume: Run, monkeypatch: pytest.MonkeyPatch, *, stated: bool

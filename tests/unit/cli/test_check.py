@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stub_registry import StubRegistry, reply
 from typer.testing import CliRunner, Result
 
 from broker.cli import consumer
@@ -29,10 +30,25 @@ def kafka() -> Iterator[EmbeddedKafka]:
         yield kafka
 
 
-def check(kafka: EmbeddedKafka, topic: str, *arguments: str) -> Result:
+def check(kafka: EmbeddedKafka, topic: str, *arguments: str, **registry: str) -> Result:
     servers = ("--bootstrap-servers", kafka.bootstrap_servers)
     call = ["--topic", topic, *servers, "--check", *arguments]
-    return CliRunner().invoke(consumer.app, call, env={"COLUMNS": "200"})
+    told = {f"BROKER_REGISTRY__{name.upper()}": value for name, value in registry.items()}
+    return CliRunner().invoke(consumer.app, call, env={"COLUMNS": "200", **told})
+
+
+def row(result: Result, check: str) -> list[str]:
+    """What was found and what to do, where a cell may go over several lines."""
+    rows: list[list[str]] = []
+    for line in result.stdout.splitlines():
+        if "│" in line:
+            cells = [cell.strip() for cell in line.split("│")[1:-1]]
+            if cells[0] or not rows:
+                rows.append(cells)
+            else:
+                rows[-1] = [f"{above} {below}".strip() for above, below in zip(rows[-1], cells, strict=True)]
+    (found,) = [cells[1:] for cells in rows if cells[0].replace(" ", "") == check.replace(" ", "")]
+    return found
 
 
 def test_all_is_well(kafka: EmbeddedKafka) -> None:
@@ -53,3 +69,73 @@ def test_a_head_that_cannot_be_read(kafka: EmbeddedKafka) -> None:
     result = check(kafka, "sound", "--head", "none.onnx")
     assert result.exit_code == 2
     assert "give another with --head" in result.stdout
+
+
+def test_both_registries_are_tried(kafka: EmbeddedKafka) -> None:
+    with StubRegistry() as ours, StubRegistry() as theirs:
+        result = check(
+            kafka,
+            "sound",
+            url=theirs.url,
+            output__url=ours.url,
+            output__username="ann",
+            output__password="hush",
+        )
+        assert result.exit_code == 0, result.output
+        assert row(result, f"registry: {theirs.url}") == ["answers", ""]
+        assert row(result, f"registry of the outputs: {ours.url}") == ["answers, and lets ann in", ""]
+        asked = [("GET", "/api/schemas/ids/1", None)]
+        assert (ours.requests, theirs.requests) == (asked, asked), "nothing is registered"
+
+
+@pytest.mark.parametrize(
+    ("answer", "found", "remedy"),
+    [
+        (
+            (401, {"message": "Unauthorized", "error_code": 401}),
+            "it answered 401",
+            "check its username and password",
+        ),
+        (
+            (403, {"message": "Forbidden", "error_code": 403}),
+            "it answered 403",
+            "check its username and password",
+        ),
+        ((404, b"<html>"), "it answered 404", "correct the path of url: no schema registry answers there"),
+        ((200, b"<html>"), "it answered no JSON", "correct url: no schema registry answers there"),
+        ((503, b""), "it answered 503", "start it, or correct url"),
+    ],
+)
+def test_a_registry_that_is_not_well(
+    kafka: EmbeddedKafka, answer: tuple[int, object], found: str, remedy: str
+) -> None:
+    with StubRegistry() as registry:
+        registry.before = lambda handler: reply(handler, *answer)
+        result = check(kafka, "sound", url=registry.url, username="ann", password="hush")
+        assert result.exit_code == 2
+        there = row(result, f"registry: {registry.url}")
+    assert found in there[0]
+    assert remedy in there[1]
+    assert "hush" not in result.output
+    assert len(registry.requests) == 1
+
+
+def test_a_registry_that_is_not_there_and_a_password_that_is_not(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    result = check(kafka, "sound", url="http://127.0.0.1:1")
+    assert row(result, "registry: http://127.0.0.1:1")[1] == "start it, or correct url"
+    result = check(
+        kafka, "sound", url="https://127.0.0.1:1", username="ann", password_file=str(tmp_path / "none")
+    )
+    assert row(result, "registry: https://127.0.0.1:1")[1] == "mount it, or name another"
+
+
+def test_no_broker_has_one_thing_to_do() -> None:
+    call = ["--topic", "alerts", "--bootstrap-servers", "127.0.0.1:1", "--check"]
+    environment = {"COLUMNS": "200", "BROKER_CONSUMER__CONNECT_SECONDS": "0.5"}
+    result = CliRunner().invoke(consumer.app, call, env=environment)
+    found, remedy = row(result, "source and sink: log in")
+    assert found.startswith("no Kafka broker answered at 127.0.0.1:1 within 0.5 s (")
+    assert found.endswith(")")
+    assert remedy.startswith("start it, or correct the bootstrap servers; ")

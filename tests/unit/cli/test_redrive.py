@@ -15,6 +15,7 @@ from broker.errors import KafkaError, Reason
 from broker.letter_files import LetterFiles
 from broker.records import RecordBuilder
 from broker.redrive import Choice, Fate, Judge, Ledger
+from broker.settings import load
 from broker.testing.memory import MemorySink, MemorySource
 
 INTO = "alerts.redrive"
@@ -195,6 +196,33 @@ def refusal(*arguments: str) -> str:
 )
 def test_what_cannot_work_is_refused_in_one_line(arguments: list[str], said: str) -> None:
     assert said in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        ({}, None),
+        (
+            {"sink": {"bootstrap_servers": "ours:9092"}},
+            "the consumer that reads theirs:9092 does not read alerts.redrive at ours:9092; this one does",
+        ),
+    ],
+)
+def test_where_results_have_a_cluster_of_their_own_it_is_said_who_reads_the_redrives(
+    sink: dict[str, object], said: str | None
+) -> None:
+    settings = load({"topics": ["alerts"], "kafka": {"bootstrap_servers": "theirs:9092"}, **sink})
+    hint = redrive.Clusters(settings, None, GO_ON).who_reads(INTO)
+    assert (hint is None) == (said is None)
+    if said is not None:
+        assert said in str(hint)
+        call = str(hint).partition("kafka.security: broker-consumer ")[2].split()
+        told = dict(zip(call[::2], call[1::2], strict=True))
+        theirs = {"topic_pattern": told["--topic-pattern"], "output_prefix": told["--output-prefix"]}
+        there = load({**theirs, "kafka": {"bootstrap_servers": told["--bootstrap-servers"]}})
+        assert there.wanted.holds(INTO)
+        assert not there.wanted.holds("alerts")
+        assert there.outputs == ("alerts.enriched", "alerts.dead-letter")
 
 
 @pytest.mark.parametrize("program", [redrive.app, topics.app], ids=["redrive", "topics"])

@@ -43,6 +43,37 @@ def test_a_check_goes_through_both_clusters(embedded: EmbeddedKafka) -> None:
     assert found["sink: log in"].remedy is not None
 
 
+def test_every_output_and_every_input_is_asked_for() -> None:
+    (both,) = ends(load({"topics": ["alerts"], "lite": True}))
+    needed = [str(right) for right in both.rights(["alerts", "alerts.redrive"])]
+    assert needed == [
+        "READ on group nightjar",
+        "READ on topic alerts",
+        "READ on topic alerts.redrive",
+        "WRITE on topic alerts.enriched",
+        "WRITE on topic alerts.dead-letter",
+        "WRITE on topic alerts.lite",
+    ]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_check_shows_lite_and_redrive(embedded: EmbeddedKafka, *, is_there: bool) -> None:
+    topic = f"check-{is_there}"
+    for name in [topic, *(f"{topic}.{end}" for end in ("lite", "redrive") if is_there)]:
+        embedded.create_topic(name, 1)
+    settings = load(
+        {"topics": [topic], "lite": True, "kafka": {"bootstrap_servers": embedded.bootstrap_servers}}
+    )
+    found = {finding.check: finding for finding in findings(settings, threading.Event())}
+    lite, redriven = found[f"topic {topic}.lite"], found[f"topic {topic}.redrive"]
+    assert f"WRITE on topic {topic}.lite" in found
+    assert (lite.remedy is None, redriven.remedy is None) == (is_there, True)
+    if is_there:
+        assert (lite.found, redriven.found) == ("1 partition", "1 partition")
+    else:
+        assert redriven.found.endswith("only broker-redrive asks for it")
+
+
 def test_what_is_needed_where() -> None:
     pattern = {"topics": None, "topic_pattern": "ztf_.*", "output_prefix": "out"}
     (both,) = ends(load(pattern))

@@ -4,9 +4,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import KafkaError as Fault
 
 from broker.alert import Message, Record
-from broker.errors import KafkaError
+from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka import EmbeddedKafka, KafkaReader, KafkaSink, KafkaSource
 from broker.settings import Plaintext, SinkSettings
 
@@ -62,6 +63,33 @@ def test_a_cluster_that_goes_away_raises_in_time() -> None:
         sink.write([Record("alerts", b"first")])
     with pytest.raises(KafkaError, match=r"1 of 1 records were not written, the first to alerts"):
         sink.write([Record("alerts", b"second")])
+
+
+def test_a_topic_that_nobody_made_is_for_whoever_makes_topics(
+    sink: KafkaSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "_fault_of", lambda _topic: Fault(Fault.UNKNOWN_TOPIC_OR_PART))
+    with pytest.raises(
+        SettingsError, match=r"topic a, to write to, does not exist.*\(a, b are needed\): create"
+    ):
+        sink.require(["a", "b"], 0.1)
+
+
+@pytest.mark.parametrize("code", [Fault._TIMED_OUT, Fault._TRANSPORT, Fault.LEADER_NOT_AVAILABLE])
+def test_a_cluster_that_does_not_say_which_topics_there_are_is_not_the_operators_mistake(
+    sink: KafkaSink, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(sink, "_fault_of", lambda _topic: Fault(code))
+    with pytest.raises(KafkaError, match=r"did not say within 0\.1 s that topic a, to write to, is there: "):
+        sink.require(["a"], 0.1)
+
+
+def test_a_topic_we_may_not_write_to_is_told_at_once(
+    sink: KafkaSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "_fault_of", lambda _topic: Fault(Fault.TOPIC_AUTHORIZATION_FAILED))
+    with pytest.raises(ConfigurationError, match="ask for the right to this topic"):
+        sink.require(["a"], 60)
 
 
 def test_the_same_key_always_lands_in_the_java_clients_partition(

@@ -270,8 +270,8 @@ def test_the_login_is_sent_and_never_shown(stub, tmp_path):
 
 
 def test_a_refusal_is_not_tried_again(stub, lookup, results):
-    stub.before = lambda handler: reply(handler, 401, {"error_code": 40101, "message": "User cannot access"})
-    with pytest.raises(SchemaUnknown, match=r"asked once: it answered 401: User cannot access \(40101\)"):
+    stub.before = lambda handler: reply(handler, 422, {"error_code": 42201, "message": "no such number"})
+    with pytest.raises(SchemaUnknown, match=r"asked once: it answered 422: no such number \(42201\)"):
         lookup.find(1102, as_it_is)
     assert len(stub.requests) == 1
     assert results == ["refused"]

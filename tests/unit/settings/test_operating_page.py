@@ -38,7 +38,9 @@ def test_every_setting_has_a_meaning() -> None:
 
 
 def test_the_examples_are_accepted(tmp_path: Path) -> None:
-    nothing, scram, mutual, plain, registry, registered = (loaded(tmp_path, text) for text in examples())
+    kafka, registries = examples()[:4], examples()[4:]
+    nothing, scram, mutual, plain = (loaded(tmp_path, text) for text in kafka)
+    registry, registered, certified = (loaded(tmp_path, text) for text in registries)
     assert isinstance(nothing.kafka.security, Plaintext)
     assert isinstance(scram.kafka.security, Scram)
     assert scram.sink_connection == ("localhost:9092", Plaintext())
@@ -46,6 +48,7 @@ def test_the_examples_are_accepted(tmp_path: Path) -> None:
     assert isinstance(plain.kafka.security, Plain)
     assert registry.registry.url == registered.registry.url
     assert registered.registry.output_connection.url == "https://registry.example.org"
+    assert certified.registry.certificate_file == Path("/run/secrets/nightjar.pem")
 
 
 def test_the_example_file_is_accepted_with_every_comment_put_in(tmp_path: Path) -> None:

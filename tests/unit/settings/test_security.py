@@ -1,5 +1,6 @@
 """How a cluster is told who we are: what each mode gives librdkafka, and where secrets may come from."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,46 @@ def test_a_secret_in_the_file_of_settings_is_refused(tmp_path: Path, section: st
 def test_tls_alone_asks_nobody_who_they_are() -> None:
     assert isinstance(of(protocol="tls"), Tls)
     assert of(protocol="tls").properties() == {"security.protocol": "ssl"}
+
+
+@pytest.mark.parametrize("section", ["kafka", "sink"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sasl.password",
+        "ssl.key.password",
+        "ssl.key.pem",
+        "ssl.keystore.password",
+        "sasl.oauthbearer.config",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.client.credentials.client.secret",
+        "sasl.oauthbearer.assertion.private.key.passphrase",
+        "sasl.oauthbearer.assertion.private.key.pem",
+    ],
+)
+def test_no_property_of_librdkafka_holds_a_secret(
+    monkeypatch: pytest.MonkeyPatch, section: str, name: str
+) -> None:
+    monkeypatch.setenv(f"BROKER_{section.upper()}__EXTRA", f'{{"{name}": "hush"}}')
+    with pytest.raises(SettingsError, match=f"{re.escape(name)} is a secret: give it by") as caught:
+        load({"topics": ["alerts"]})
+    assert "hush" not in str(caught.value)
+
+
+def test_a_password_in_the_address_of_a_property_is_refused() -> None:
+    address = {"sasl.oauthbearer.token.endpoint.url": "https://me:hush@example.org/token"}
+    with pytest.raises(SettingsError, match=r"endpoint\.url holds a password in an address") as caught:
+        load({"topics": ["alerts"], "kafka": {"extra": address}})
+    assert "hush" not in str(caught.value)
+
+
+def test_files_and_addresses_are_no_secrets_and_what_is_passed_on_shows_nowhere() -> None:
+    extra = {
+        "ssl.ca.pem": "-----BEGIN",
+        "sasl.kerberos.keytab": "me.keytab",
+        "sasl.oauthbearer.assertion.private.key.file": "me.key",
+        "sasl.oauthbearer.token.endpoint.url": "https://example.org:8080/token",
+    }
+    settings = load({"topics": ["alerts"], "kafka": {"extra": extra}})
+    assert settings.kafka.extra == extra
+    assert "BEGIN" not in f"{settings!r} {settings}"

@@ -133,6 +133,38 @@ REFUSED = [
         r"enable\.auto\.commit is set by the broker",
     ),
     ("owned by the sink", {"file": "sink: {extra: {acks: 1}}"}, r"acks is set by the broker"),
+    (
+        "owned by the sink: tries",
+        {"file": "sink: {extra: {retries: 3}}"},
+        r"retries is set by the broker itself, its guarantees rest on it: leave it out",
+    ),
+    (
+        "owned by the sink: tries by their other name",
+        {"file": "sink: {extra: {message.send.max.retries: 3}}"},
+        r"message\.send\.max\.retries is set by the broker",
+    ),
+    (
+        "owned by the sink: gaps",
+        {"file": "sink: {extra: {enable.gapless.guarantee: true}}"},
+        r"enable\.gapless\.guarantee is set by the broker",
+    ),
+    (
+        "owned by the sink: reports",
+        {"file": "sink: {extra: {delivery.report.only.error: true}}"},
+        r"delivery\.report\.only\.error is set by the broker",
+    ),
+    (
+        "servers by their other name",
+        {"file": "kafka: {extra: {metadata.broker.list: 'other:9092'}}"},
+        r"metadata\.broker\.list is set by the broker",
+    ),
+    ("function", {"file": "kafka: {extra: {oauth_cb: x}}"}, r"oauth_cb is no text but a part of a program"),
+    ("function of the sink", {"file": "sink: {extra: {throttle_cb: x}}"}, r"throttle_cb is no text"),
+    (
+        "properties in a property",
+        {"environment": {"BROKER_KAFKA__EXTRA": '{"default.topic.config": "x"}'}},
+        r"default\.topic\.config is no text but a part of a program: leave it out",
+    ),
     ("secret", {"file": "kafka: {extra: {sasl.password: x}}"}, r"sasl\.password is a secret: give it by"),
     (
         "half a sink",

@@ -21,8 +21,9 @@ class StubRegistry:
         Given the handler, it answers itself and returns True, or returns False.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, certificate: Path | None = None, clients: Path | None = None) -> None:
         self.certificate = certificate
+        self.clients = clients
         self.schemas: dict[int, Any] = {}
         self.subjects: dict[tuple[str, str], int] = {}
         self.requests: list[tuple[str, str, Any]] = []
@@ -50,6 +51,9 @@ class StubRegistry:
         if self.certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.certificate)
+            if self.clients is not None:  # the authority of who may ask
+                context.load_verify_locations(self.clients)
+                context.verify_mode = ssl.CERT_REQUIRED
             # The handshake belongs to the thread of the connection, not to that which accepts them.
             self.server.socket = context.wrap_socket(
                 self.server.socket, server_side=True, do_handshake_on_connect=False
