@@ -182,10 +182,11 @@ class Stage:
         for sign in ("lost ", "maximum poll interval", "session timed out", "come again", "comes again"):
             assert sign not in told, told[-3000:]
 
-    def told(self) -> str:
-        """Everything the consumers said."""
+    def told(self, number: int | None = None) -> str:
+        """Everything the consumers said, or one of them, counted from 0."""
+        which = "*" if number is None else number
         return "\n".join(
-            path.read_text(errors="replace") for path in sorted(self.folder.glob("consumer-*.log"))
+            path.read_text(errors="replace") for path in sorted(self.folder.glob(f"consumer-{which}.log"))
         )
 
     def logs(self) -> str:
