@@ -39,6 +39,7 @@ def alerts(full: int = 50_000) -> int:
 
 PATIENCE_SECONDS = 1800 if FULL else 150
 PARTITIONS = 4
+OUTPUTS = ("enriched", "lite", "dead-letter")
 MOST_MEMORY_KIB = 1024 * 1024
 """1 GiB of resident memory."""
 
@@ -47,13 +48,13 @@ _SMALL = [
 ]
 
 
-def packets(count: int) -> list[bytes]:
-    """Alerts of both surveys over few objects, so that keys repeat, and every fiftieth message no alert."""
+def packets(count: int, *, ztf_every: int = 10, broken_every: int = 50) -> list[bytes]:
+    """Alerts of both surveys over few objects, so that keys repeat, and now and then a message that is no alert."""
     made = []
     for n in range(count):
-        if n % 50 == 49:
+        if n % broken_every == broken_every - 1:
             made.append(b"no alert %d" % n)
-        elif n % 10 == 0:
+        elif n % ztf_every == 0:
             made.append(ztf_packet(alert_id=1_000_000 + n, object_id=f"ZTF20aaaa{n % 97:03d}"))
         else:
             made.append(lsst_packet(_SMALL, alert_id=1_000_000 + n, object_id=1 + n % 97))
@@ -95,6 +96,7 @@ class Stage:
         """Make the topics and publish, `packets` unless told what."""
         self.servers = self.servers or self.cluster.servers
         self.topic = self.cluster.make(PARTITIONS, **topic_settings)
+        self.cluster.make_named(f"{self.topic}.lite", PARTITIONS, **topic_settings)
         self.send(packets(self.count) if values is None else values)
         threading.Thread(target=self._measure, daemon=True).start()
 
@@ -113,6 +115,7 @@ class Stage:
             "BROKER_KAFKA__MEMBERSHIP__SESSION_SECONDS": "6",
             "BROKER_KAFKA__MEMBERSHIP__HEARTBEAT_SECONDS": "1",
             "BROKER_CONSUMER__BATCH_SIZE": "100" if FULL else "25",
+            "BROKER_LITE": "true",
             "OMP_NUM_THREADS": "1",
             **self.settings,
             **more,
@@ -179,10 +182,11 @@ class Stage:
         for sign in ("lost ", "maximum poll interval", "session timed out", "come again", "comes again"):
             assert sign not in told, told[-3000:]
 
-    def told(self) -> str:
-        """Everything the consumers said."""
+    def told(self, number: int | None = None) -> str:
+        """Everything the consumers said, or one of them, counted from 0."""
+        which = "*" if number is None else number
         return "\n".join(
-            path.read_text(errors="replace") for path in sorted(self.folder.glob("consumer-*.log"))
+            path.read_text(errors="replace") for path in sorted(self.folder.glob(f"consumer-{which}.log"))
         )
 
     def logs(self) -> str:
@@ -195,16 +199,19 @@ class Stage:
     def account(self) -> Ledger:
         """What came of every alert, as a reader of committed records sees it."""
         ledger = Ledger(set(self.sent), known=self.known)
-        for suffix in ("enriched", "dead-letter"):
+        for suffix in OUTPUTS:
             ledger.read(self.cluster.servers, f"{self.topic}.{suffix}", values=self.sent)
         return ledger
 
     def committed_is_written(self) -> None:
-        """See that every alert before a committed offset has its outcome."""
+        """See that every alert before a committed offset has its outcome, whole and lite."""
         positions = self.cluster.positions(self.topic, f"group-{self.topic}")
-        seen = self.account().seen
-        without = [place for place in self.sent if place[2] < positions[place[1]] and place not in seen]
+        ledger = self.account()
+        missing = ledger.lost | ledger.torn
+        without = [place for place in missing if place[2] < positions[place[1]]]
         assert not without, f"committed, not written: {without[:5]}"
+        if self.delivery == "exactly-once":
+            assert not ledger.torn, f"whole or lite alone: {list(ledger.torn)[:5]}"
 
     def check(self, name: str, record: Callable[[str, Any], None]) -> Ledger:
         """Hold the account against the promise, and give it."""
@@ -214,10 +221,14 @@ class Stage:
         assert not ledger.invented
         assert not ledger.broken, ledger.broken[:3]
         assert ledger.told_apart()
+        assert not ledger.torn, (
+            f"{len(ledger.torn)} without a lite record of the same enrichment, or it alone"
+        )
+        assert ledger.without_value == 0, "no message here is too large for a dead letter"
         assert ledger.out_of_order == 0, str(ledger)
         if self.delivery == "exactly-once":
             assert ledger.repeats == 0, f"{ledger}\n{self.logs()}"
-        assert self.peak_kib < MOST_MEMORY_KIB
+        assert 0 < self.peak_kib < MOST_MEMORY_KIB, "0 where nobody measured"
         return ledger
 
     def _measure(self) -> None:

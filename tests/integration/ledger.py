@@ -5,11 +5,11 @@ of the broker's own reading is trusted here.
 """
 
 import copy
+import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from functools import cache
 from typing import Any, TypeAlias
 
 import fastavro
@@ -21,7 +21,22 @@ import schemas
 Position: TypeAlias = tuple[str, int, int]
 """Topic, partition, offset."""
 
+Identity: TypeAlias = tuple[bytes, ...]
+"""What of an output's headers tells a subscriber that it comes again."""
+
 SILENCE_SECONDS = 30.0
+
+POSITION = ("source-topic", "source-partition", "source-offset", "source-timestamp")
+OF_ALERTS = ("survey", "alert-id", "model")
+OF_LETTERS = ("reason", "redrive-count")
+DIGEST_DIGITS = 16
+
+FRAME_SIZE = 5
+
+STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+
+PARTIAL = {"cutout_null", "cutout_unreadable", "noise_unknown", "model_output_invalid", "shed"}
+"""Flags, without the stamp's role, of an alert that was enriched in part: as documented, not as the broker has them."""
 
 
 @dataclass
@@ -33,28 +48,35 @@ class Ledger:
     expected : set of Position
     seen : dict of Position to list of str
         What came of each: ``enriched``, ``partial``, ``dead-letter``, or ``lite``.
-    identities : Counter
-        Of (survey, alert id, model, position) of enriched alerts.
+    identities : dict of (bool, Position) to set of Identity
+        What the headers say of the outputs of each, lite records by themselves.
+    enrichments : dict of (bool, Position) to set of bytes
+        Digests of what was attached to each, lite records by themselves.
     broken : list of str
-        Outputs that do not decode, or do not hold what came in.
+        Outputs that do not decode, or do not hold what came in, or whose headers say something else.
     known : dict of str to schema
         By fingerprint, those that the bundle lacks.
     reasons : Counter
         Of dead letters.
+    without_value : int
+        Dead letters that hold a digest in place of the original bytes.
     """
 
     expected: set[Position]
     seen: dict[Position, list[str]] = field(default_factory=lambda: defaultdict(list))
-    identities: Counter[tuple[bytes, ...]] = field(default_factory=Counter)
+    identities: dict[tuple[bool, Position], set[Identity]] = field(default_factory=lambda: defaultdict(set))
+    enrichments: dict[tuple[bool, Position], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     broken: list[str] = field(default_factory=list)
-    order: dict[tuple[str, int, bytes], list[int]] = field(default_factory=lambda: defaultdict(list))
+    order: dict[tuple[bool, str, int, bytes], list[int]] = field(default_factory=lambda: defaultdict(list))
     known: dict[str, Any] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    without_value: int = 0
+    _forms: dict[str, "Form"] = field(default_factory=dict)
 
     @property
     def lost(self) -> set[Position]:
-        """Messages without any outcome."""
-        return self.expected - self.seen.keys()
+        """Messages without any outcome; a lite record alone is none."""
+        return self.expected - {place for place, kinds in self.seen.items() if set(kinds) != {"lite"}}
 
     @property
     def invented(self) -> set[Position]:
@@ -71,8 +93,19 @@ class Ledger:
 
     @property
     def out_of_order(self) -> int:
-        """Steps back within one source partition and output key, repeats left out."""
+        """Steps back within one source partition, output topic and key, repeats left out."""
         return sum(_steps_back(offsets) for offsets in self.order.values())
+
+    @property
+    def torn(self) -> set[Position]:
+        """Enriched alerts of which no whole record and no lite one are of one enrichment, or one is missing."""
+        places = {place for _, place in self.enrichments}
+        return {
+            place
+            for place in places
+            if not self.enrichments.get((False, place), set()) & self.enrichments.get((True, place), set())
+            or self.identities[False, place] != self.identities[True, place]
+        }
 
     def count(self, kind: str) -> int:
         """Messages with an outcome of a kind."""
@@ -97,36 +130,46 @@ class Ledger:
 
     def _enter(self, message: KafkaMessage, values: dict[Position, bytes] | None) -> None:
         headers = {name: value or b"" for name, value in message.headers() or []}
-        position = (
-            headers["source-topic"].decode(),
-            int(headers["source-partition"]),
-            int(headers["source-offset"]),
-        )
         where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
         try:
-            record = decode(message.value(), headers["schema-fingerprint"].decode(), self.known)
+            form = self._form(headers["schema-fingerprint"].decode())
+            output = Output(str(message.topic()), message.key(), headers, message.value(), form)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
             self.broken.append(f"{where}: {error!r}")
             return
-        sent = None if values is None else values.get(position)
-        if fault := _unfaithful(str(message.topic()), record, message.value(), sent):
-            self.broken.append(f"{where}: {fault}")
-        kind = _kind(str(message.topic()), record)
-        self.seen[position].append(kind)
+        self._count(output)
+        if wrong := output.mislabelled():
+            self.broken.append(f"{where}: headers that say something else than the record: {wrong}")
+        if values is not None and output.place in values and not output.holds(values[output.place]):
+            self.broken.append(f"{where}: of kind {output.kind}, and not what came in")
+
+    def _form(self, fingerprint: str) -> "Form":
+        if fingerprint not in self._forms:
+            schema = self.known.get(fingerprint)
+            self._forms[fingerprint] = bundled(fingerprint) if schema is None else Form(schema)
+        return self._forms[fingerprint]
+
+    def _count(self, output: "Output") -> None:
+        kind, place = output.kind, output.place
+        is_lite = kind == "lite"
+        self.seen[place].append(kind)
+        self.identities[is_lite, place].add(output.identity)
         if kind == "dead-letter":
-            self.reasons[str(record["reason"])] += 1
-        if kind in {"enriched", "partial"}:
-            self.identities[headers["survey"], headers["alert-id"], headers["model"]] += 1
-            self.order[position[0], position[1], message.key()].append(position[2])
+            self.reasons[str(output.record["reason"])] += 1
+            self.without_value += "value-sha256" in output.headers
+            return
+        self.enrichments[is_lite, place].add(hashlib.sha256(output.enrichment).digest())
+        self.order[is_lite, place[0], place[1], output.key].append(place[2])
 
     def told_apart(self) -> bool:
-        """Whether the outcomes of each repeated message are one by identity, so that a subscriber can drop them."""
-        return all(len({kind for kind in kinds if kind != "lite"}) == 1 for kinds in self.seen.values())
+        """Whether who drops what agrees in identity and source position is left with one outcome of each message."""
+        return all(len(found) == 1 for found in self.identities.values())
 
     def __str__(self) -> str:
         return (
             f"sent {len(self.expected)}: enriched {self.count('enriched')}, partial {self.count('partial')}, "
-            f"dead letters {self.count('dead-letter')}, lost {len(self.lost)}, invented {len(self.invented)}, "
+            f"dead letters {self.count('dead-letter')}, lite {self.count('lite')}, "
+            f"lost {len(self.lost)}, invented {len(self.invented)}, "
             f"repeats {self.repeats}, out of order {self.out_of_order}, broken {len(self.broken)}"
         )
 
@@ -171,41 +214,142 @@ def _ends(servers: str, topic: str) -> dict[int, int]:
     return ends
 
 
-def decode(
-    value: bytes, fingerprint: str, known: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, object]:
-    """Decode a record by the schema of a fingerprint, of those known beside the bundle's; nothing may follow it."""
-    stream = io.BytesIO(value[5:])
-    schema = (
-        copy.deepcopy(known[fingerprint]) if fingerprint in known else schemas.by_fingerprint(fingerprint)
-    )
+class Form:
+    """One schema of what goes out.
+
+    Parameters
+    ----------
+    schema : dict
+        Of an enriched alert, whose fields are the enrichment and the alert, or of a dead letter.
+    """
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._whole = fastavro.parse_schema(copy.deepcopy(schema))
+        parts = {part["name"]: part["type"] for part in schema["fields"]}
+        if parts.keys() == {"enrichment", "alert"}:
+            self._enrichment, self._alert = (
+                fastavro.parse_schema(copy.deepcopy(parts[name])) for name in ("enrichment", "alert")
+            )
+
+    def read(self, value: bytes) -> dict[str, Any]:
+        """Decode a record; nothing may follow it."""
+        return _read(value[FRAME_SIZE:], self._whole)
+
+    def split(self, value: bytes) -> tuple[bytes, bytes]:
+        """Give the bytes of what is attached to an alert, and those of the alert: all that follows."""
+        stream = io.BytesIO(value[FRAME_SIZE:])
+        fastavro.schemaless_reader(stream, self._enrichment, None)
+        end = FRAME_SIZE + stream.tell()
+        return value[FRAME_SIZE:end], value[end:]
+
+    def again(self, datum: bytes, *, stamps: bool = True) -> bytes:
+        """Write an alert again as this library would, which makes equal what is equal; its stamps null, if told."""
+        record = _read(datum, self._alert)
+        if not stamps:
+            record |= dict.fromkeys(STAMPS)
+        stream = io.BytesIO()
+        fastavro.schemaless_writer(stream, self._alert, record)
+        return stream.getvalue()
+
+
+@cache
+def bundled(fingerprint: str) -> Form:
+    """One of those that the bundle has."""
+    return Form(schemas.by_fingerprint(fingerprint))
+
+
+def decode(value: bytes, fingerprint: str) -> dict[str, Any]:
+    """Decode a record by the bundle's schema of a fingerprint; nothing may follow it."""
+    return bundled(fingerprint).read(value)
+
+
+def _read(datum: bytes, schema: Any) -> dict[str, Any]:
+    stream = io.BytesIO(datum)
     record = fastavro.schemaless_reader(stream, schema, None)
     if stream.read(1):
         raise ValueError("bytes follow the record")
-    return dict(record)
+    return dict(record)  # type: ignore[arg-type]
 
 
-def _kind(topic: str, record: dict[str, object]) -> str:
+def datum_of(sent: bytes) -> bytes:
+    """Take an alert's datum out of its frame or container."""
+    if sent[:1] == b"\0":
+        return sent[FRAME_SIZE:]
+    (block,) = fastavro.block_reader(io.BytesIO(sent))
+    return bytes(block.bytes_.getvalue())
+
+
+class Output:
+    """One record that was published.
+
+    Attributes
+    ----------
+    kind : str
+        ``enriched``, ``partial``, ``dead-letter``, or ``lite``.
+    place : Position
+        Where its message stood, by the headers.
+    key : bytes
+    headers : dict of str to bytes
+    record : dict
+        Decoded.
+    enrichment, alert : bytes
+        The two parts of an enriched alert.
+    """
+
+    def __init__(self, topic: str, key: bytes, headers: dict[str, bytes], value: bytes, form: Form) -> None:
+        self.key, self.headers, self._form = key, headers, form
+        self.record = form.read(value)
+        self.kind = _kind(topic, self.record)
+        where, partition, offset = (headers[name].decode() for name in POSITION[:3])
+        self.place: Position = (where, int(partition), int(offset))
+        self.enrichment, self.alert = (b"", b"") if self.kind == "dead-letter" else form.split(value)
+
+    @property
+    def identity(self) -> Identity:
+        """By which a subscriber knows it when it comes again."""
+        what = OF_LETTERS if self.kind == "dead-letter" else OF_ALERTS
+        return tuple(self.headers.get(name, b"") for name in (*what, *POSITION))
+
+    def mislabelled(self) -> list[str]:
+        """Names of headers that say something else than the record."""
+        record = self.record
+        if self.kind == "dead-letter":
+            told = {"reason": record["reason"]}
+            if "redrive-count" not in self.headers:  # else they have its first place, the record its last
+                told |= {f"source-{name}": record[name] for name in ("topic", "partition", "offset")}
+        else:
+            enrichment = record["enrichment"]
+            model = enrichment["model"]
+            told = {
+                "survey": enrichment["survey"],
+                "alert-id": enrichment["alert_id"],
+                "model": f"{model['name']}-{model['version']}-{model['weights_digest'][:DIGEST_DIGITS]}",
+            }
+        return [name for name, value in told.items() if self.headers.get(name) != str(value).encode()]
+
+    def holds(self, sent: bytes | None) -> bool:
+        """Whether the message that came in is in it, or as much of it as belongs there."""
+        if self.kind == "dead-letter":
+            return self.record["value"] == sent or (self.record["value"] is None and self._tells(sent or b""))
+        if sent is None:
+            return False
+        if self.kind == "lite":
+            return self._form.again(self.alert) == self._form.again(datum_of(sent), stamps=False)
+        return self.alert == datum_of(sent)
+
+    def _tells(self, sent: bytes) -> bool:
+        """Whether a dead letter into which the message did not fit says which it was."""
+        said = self.headers.get("value-bytes"), self.headers.get("value-sha256")
+        return said == (str(len(sent)).encode(), hashlib.sha256(sent).hexdigest().encode())
+
+
+def _kind(topic: str, record: dict[str, Any]) -> str:
     if "reason" in record:
         return "dead-letter"
     if topic.endswith(".lite"):
         return "lite"
-    partial = any(
-        str(flag).startswith(("cutout_", "noise_", "model_")) for flag in record["enrichment"]["flags"]
-    )  # type: ignore[index]
-    return "partial" if partial else "enriched"
-
-
-def _unfaithful(topic: str, record: dict[str, object], value: bytes, sent: bytes | None) -> str | None:
-    """Say what of the message that came in is not in what went out."""
-    if sent is None:
-        return None
-    if "reason" in record:
-        return None if record["value"] in {sent, None} else "a dead letter with other bytes"
-    if topic.endswith(".lite"):
-        return None
-    datum = sent[5:] if sent[:1] == b"\0" else None  # a container's datum is not at its end
-    return None if datum is None or value.endswith(datum) else "an enriched alert with another datum"
+    flags = {flag.partition(":")[0] for flag in record["enrichment"]["flags"]}
+    return "partial" if flags & PARTIAL else "enriched"
 
 
 def _steps_back(offsets: list[int]) -> int:

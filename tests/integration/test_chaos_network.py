@@ -5,6 +5,7 @@ is taken for what a client sees of it: acknowledgements that come late.
 """
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from . import toxiproxy
-from .chaos import DELIVERIES, Record, Stage, alerts, long_form
+from .chaos import DELIVERIES, FULL, Record, Stage, alerts, long_form, packets
 from .conftest import Cluster, needing
 from .toxiproxy import ProxiedServer, Proxy, Toxiproxy
 
-pytestmark = [pytest.mark.kafka, long_form]
+pytestmark = pytest.mark.kafka
 
 COUNT = alerts(10_000)
 SESSION_SECONDS = 6.0
@@ -27,6 +28,11 @@ SLOW_SECONDS = 25.0
 """Beyond the session, the poll interval and a transaction's time."""
 
 MOST_SILENT_SECONDS = {"short": 2.0, "beyond the session": 12.0}
+
+SLOW_KIB = 100
+"""In a second, to a consumer's sink: a batch of a hundred alerts takes some seconds, fewer than a transaction lasts."""
+
+GUESTS = 8 if FULL else 2
 
 SLOW_GROUP = {"BROKER_KAFKA__EXTRA": f'{{"max.poll.interval.ms": {int(1000 * POLL_SECONDS)}}}'}
 
@@ -58,6 +64,7 @@ def stage(
     stage.close()
 
 
+@long_form
 def test_a_network_that_is_cut(stage: Stage, proxy: Proxy, record: Record) -> None:
     stage.set()
     stage.consumer()
@@ -85,6 +92,7 @@ def hurt_again_and_again(
     stage.finish()
 
 
+@long_form
 @pytest.mark.parametrize("lasting", MOST_SILENT_SECONDS)
 def test_a_network_that_swallows_everything(stage: Stage, proxy: Proxy, record: Record, lasting: str) -> None:
     """No connection is closed, and nothing comes through."""
@@ -94,6 +102,7 @@ def test_a_network_that_swallows_everything(stage: Stage, proxy: Proxy, record: 
     stage.kept_going()
 
 
+@long_form
 def test_connections_that_are_reset(stage: Stage, proxy: Proxy, record: Record) -> None:
     """Each connection ends with RST a moment after it began, again and again."""
     toxics = [proxy.with_toxic("reset_peer", timeout=50 * (number % 4)) for number in range(8)]
@@ -102,6 +111,7 @@ def test_connections_that_are_reset(stage: Stage, proxy: Proxy, record: Record) 
     stage.kept_going()
 
 
+@long_form
 def test_connections_that_break_in_mid_message(stage: Stage, proxy: Proxy, record: Record) -> None:
     """Each connection ends after so many bytes, most of them within a request or an answer."""
     hurt_again_and_again(stage, [proxy.with_toxic("limit_data", bytes=150_001) for _ in range(4)], 5.0)
@@ -109,6 +119,7 @@ def test_connections_that_break_in_mid_message(stage: Stage, proxy: Proxy, recor
     stage.kept_going()
 
 
+@long_form
 def test_a_network_that_is_slow(stage: Stage, proxy: Proxy, record: Record) -> None:
     stage.set()
     stage.consumer()
@@ -125,6 +136,7 @@ def test_a_network_that_is_slow(stage: Stage, proxy: Proxy, record: Record) -> N
     stage.kept_going()
 
 
+@long_form
 @pytest.mark.parametrize("kind", ["bandwidth", "latency"])
 def test_a_sink_slower_than_session_and_poll_interval(
     stage: Stage, proxied: ProxiedServer, proxy: Proxy, record: Record, kind: str
@@ -149,3 +161,30 @@ def test_a_sink_slower_than_session_and_poll_interval(
     assert slow < 0.2 * stage.count, "the sink was not slow"
     stage.never_fenced()
     stage.kept_going()
+
+
+def test_partitions_that_change_hands_while_a_transaction_is_written(
+    proxied: ProxiedServer, proxy: Proxy, untrained_model: Path, tmp_path: Path, record: Record
+) -> None:
+    """Others, who write fast, come and go while one holds a batch for seconds: it is theirs or his, never both's."""
+    cluster = Cluster(proxied.bootstrap_servers)
+    stage = Stage(cluster, untrained_model, "exactly-once", tmp_path, proxied.bootstrap_servers)
+    try:
+        stage.set(packets(200))
+        stage.consumer(BROKER_SINK__BOOTSTRAP_SERVERS=proxied.proxied, BROKER_CONSUMER__BATCH_SIZE="100")
+        stage.until(lambda: stage.done() > 0, "the first transaction")
+        with proxy.with_toxic("bandwidth", ("upstream",), rate=SLOW_KIB):
+            for number in range(1, GUESTS + 1):
+                stage.send(packets(200))
+                guest = stage.consumer(BROKER_CONSUMER__BATCH_SIZE="20")
+                stage.until(lambda: "assigned alerts" in stage.told(number), "the guest")  # noqa: B023
+                time.sleep(3.0)
+                guest.send_signal(signal.SIGTERM)
+                guest.wait(60)
+        stage.finish()
+        assert stage.told(0).count("revoked alerts") >= GUESTS, stage.told(0)
+        assert [process.returncode for process in stage.running] == [0] * (1 + GUESTS), stage.logs()
+        ledger = stage.check(f"{GUESTS} others come and go while one writes slowly", record)
+        assert (ledger.repeats, ledger.lost) == (0, set())
+    finally:
+        stage.close()

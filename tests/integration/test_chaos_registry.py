@@ -12,7 +12,7 @@ import schemas
 from broker.testing.minors import minor, rubin_packet
 
 from . import toxiproxy
-from .chaos import DELIVERIES, Record, Stage, alerts, long_form, packets
+from .chaos import DELIVERIES, OUTPUTS, Record, Stage, alerts, long_form, packets
 from .conftest import Cluster
 from .ledger import read_all
 from .registry_server import RegistryServer
@@ -135,7 +135,7 @@ def test_a_registry_that_is_out_of_reach(
         hidden = {1103} if when == "midway" else {1102, 1103}
         meanwhile = first <= offset * 4 + partition < then
         rejected = value.startswith(b"no alert") or (meanwhile and id_of(value) in hidden)
-        wanted = ["dead-letter" if rejected else "enriched"]
+        wanted = ["dead-letter"] if rejected else ["enriched", "lite"]
         assert ledger.seen[topic, partition, offset] == wanted, (partition, offset, id_of(value))
     assert ledger.reasons.keys() == {"frame_invalid", "schema_unknown"}
 
@@ -152,7 +152,7 @@ def test_outputs_change_to_the_registrys_ids_midway(
     stage.settings |= {"BROKER_REGISTRY__URL": registry.url, "BROKER_REGISTRY__REGISTER_OUTPUT": "true"}
     stage.finish()
     stage.check("from reserved ids to the registry's midway", record)
-    for suffix in ("enriched", "dead-letter"):
+    for suffix in OUTPUTS:
         messages = read_all(stage.cluster.servers, f"{stage.topic}.{suffix}")
         kinds = {int.from_bytes(message.value()[1:5], "big") > RESERVED for message in messages}
         assert kinds == {False, True}, f"the ids of {suffix} did not change"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .chaos import DELIVERIES, Record, Stage, alerts, long_form
+from .chaos import DELIVERIES, OUTPUTS, Record, Stage, alerts, long_form
 from .conftest import Cluster
 from .kafka_server import PASSWORD
 from .secured_server import OPERATOR, SecuredServer
@@ -34,7 +34,7 @@ def stage(
     stage.set()
     secured.grant("READ", "TOPIC", stage.topic)
     secured.grant("READ", "GROUP", f"group-{stage.topic}")
-    for suffix in ("enriched", "dead-letter"):
+    for suffix in OUTPUTS:
         secured.grant("WRITE", "TOPIC", f"{stage.topic}.{suffix}")
     if stage.delivery == "exactly-once":
         stage.settings["BROKER_SINK__TRANSACTIONAL_ID"] = f"id-{stage.topic}"

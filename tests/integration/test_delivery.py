@@ -1,5 +1,6 @@
-"""What is promised of delivery, on a real Kafka; the long form with faults is in tests/chaos."""
+"""What is promised of delivery, on a real Kafka; scenes of faults are in test_chaos.py and its neighbours."""
 
+import functools
 import json
 import random
 import signal
@@ -12,8 +13,9 @@ import pytest
 from confluent_kafka import Producer
 
 from broker.kafka import EmbeddedKafka
-from broker.testing.packets import lsst_packet, ztf_packet
+from broker.testing.packets import lsst_packet
 
+from . import chaos
 from .conftest import Cluster
 from .ledger import Ledger, decode, read_all
 
@@ -24,30 +26,19 @@ OUTPUTS = ("enriched", "dead-letter")
 NOISE_SECONDS = 3.0
 """What a busy machine may add."""
 
+packets = functools.partial(chaos.packets, ztf_every=2, broken_every=10)
+
 LARGE = [random.Random(n).randbytes(60_000) for n in range(3)]
 """Stamps that no compression makes small."""
 
 
-def packets(count: int) -> list[bytes]:
-    """Alerts of both surveys over few objects, so that keys repeat, and every tenth message no alert."""
-    made = []
-    for n in range(count):
-        if n % 10 == 9:
-            made.append(b"no alert %d" % n)
-        elif n % 2:
-            made.append(ztf_packet(alert_id=1000 + n, object_id=f"ZTF20aaaaaa{n % 7}"))
-        else:
-            made.append(lsst_packet(alert_id=1000 + n, object_id=1 + n % 7))
-    return made
-
-
 def account(
-    cluster: Cluster, topic: str, values: list[bytes], partitions: int = 2, *, committed: bool = True
+    cluster: Cluster, topic: str, values: list[bytes], partitions: int = 2, *, lite: bool = False
 ) -> Ledger:
     """Read what came of values published in turn over partitions."""
     sent = {(topic, n % partitions, n // partitions): value for n, value in enumerate(values)}
     ledger = Ledger(set(sent))
-    for suffix in OUTPUTS:
+    for suffix in (*OUTPUTS, "lite") if lite else OUTPUTS:
         ledger.read(cluster.servers, f"{topic}.{suffix}", values=sent)
     return ledger
 
@@ -176,16 +167,15 @@ def test_what_its_topic_does_not_take_is_a_dead_letter_with_its_bytes(
     topic = cluster.make(partitions=1, outputs=False)
     cluster.make_named(f"{topic}.enriched", 1, **{"max.message.bytes": "120000"})
     cluster.make_named(f"{topic}.dead-letter", 1)
-    large = lsst_packet(LARGE, alert_id=5)
-    assert len(large) > 120000
-    cluster.publish(topic, [lsst_packet(alert_id=4), large, lsst_packet(alert_id=6)])
+    values = [lsst_packet(alert_id=4), lsst_packet(LARGE, alert_id=5), lsst_packet(alert_id=6)]
+    assert len(values[1]) > 120000
+    cluster.publish(topic, values)
     code, output, log = consume(topic, *delivery)
     assert code == 0, log
     assert "rejected 1 (message_too_large 1)" in output
-    ledger = Ledger({(topic, 0, n) for n in range(3)})
-    ledger.read(cluster.servers, f"{topic}.enriched")
-    ledger.read(cluster.servers, f"{topic}.dead-letter", values={(topic, 0, 1): large})
+    ledger = account(cluster, topic, values, partitions=1)
     assert (ledger.lost, ledger.repeats, ledger.broken) == (set(), 0, [])
+    assert (ledger.reasons, ledger.without_value) == ({"message_too_large": 1}, 0)
 
 
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
@@ -193,37 +183,35 @@ def test_what_even_the_dead_letters_do_not_take_leaves_its_place_and_digest(
     cluster: Cluster, consume: Run, delivery: tuple[str, str]
 ) -> None:
     topic = cluster.make(partitions=1, **{"max.message.bytes": "120000"})
-    for value in (b"\x07" + random.Random(1).randbytes(119_850), lsst_packet(alert_id=4)):
+    values = [b"\x07" + random.Random(1).randbytes(119_850), lsst_packet(alert_id=4)]
+    for value in values:
         cluster.publish(topic, [value])  # one by one: together they are more than the topic takes at once
     code, _, log = consume(topic, *delivery)
     assert code == 0, log
-    (letter,) = cluster.read(f"{topic}.dead-letter")
-    headers = dict(letter.headers())
-    assert (headers["value-bytes"], headers["source-offset"]) == (b"119851", b"0")
-    assert len(headers["value-sha256"]) == 64
-    assert len(cluster.read(f"{topic}.enriched")) == 1
+    ledger = account(cluster, topic, values, partitions=1)
+    assert (ledger.lost, ledger.repeats, ledger.broken) == (set(), 0, [])
+    assert (ledger.count("dead-letter"), ledger.without_value) == (1, 1)
 
 
 @pytest.mark.parametrize("delivery", [EXACTLY, LEAST])
 def test_a_limit_that_is_lowered_midway_makes_dead_letters(
     cluster: Cluster,
     consumer: Callable[..., subprocess.Popen[str]],
-    kafka: str,
     eventually: Callable[[Callable[[], bool]], None],
     delivery: tuple[str, str],
 ) -> None:
     topic = cluster.make(partitions=1)
     process = consumer(topic, *delivery)
-    cluster.publish(topic, [lsst_packet(alert_id=1)])
+    first = [lsst_packet(alert_id=1)]
+    cluster.publish(topic, first)
     eventually(lambda: cluster.committed(topic, f"group-{topic}") == 1)
     cluster.set(f"{topic}.enriched", "max.message.bytes", "120000")
-    cluster.publish(topic, [lsst_packet(LARGE if n % 2 else None, alert_id=n) for n in range(8)])
+    others = [lsst_packet(LARGE if n % 2 else None, alert_id=n) for n in range(8)]
+    cluster.publish(topic, others)
     eventually(lambda: cluster.committed(topic, f"group-{topic}") == 9)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
-    ledger = Ledger({(topic, 0, n) for n in range(9)})
-    ledger.read(kafka, f"{topic}.enriched")
-    ledger.read(kafka, f"{topic}.dead-letter")
+    ledger = account(cluster, topic, first + others, partitions=1)
     assert (ledger.lost, ledger.repeats, ledger.broken) == (set(), 0, [])
     assert ledger.count("dead-letter") == 4
 
@@ -266,6 +254,7 @@ def test_the_new_group_protocol_across_rebalances(
     running[0].communicate(timeout=60)
     ledger = account(cluster, topic, values, partitions=4)
     assert (ledger.lost, ledger.invented, ledger.broken, ledger.repeats) == (set(), set(), [], 0), str(ledger)
+    assert ledger.out_of_order == 0, str(ledger)
 
 
 def test_two_consumers_with_one_instance_id_are_told(
@@ -296,8 +285,8 @@ def test_every_real_packet_comes_out_whole_and_lite(
     cluster.publish(topic, values)
     code, _, log = consume(topic, "--lite", *delivery)
     assert code == 0, log
-    ledger = account(cluster, topic, values)
-    ledger.read(cluster.servers, f"{topic}.lite")
+    ledger = account(cluster, topic, values, lite=True)
+    assert ledger.torn == set()
     assert (ledger.lost, ledger.repeats, ledger.out_of_order, ledger.broken) == (set(), 0, 0, [])
     assert ledger.count("dead-letter") == 0
     assert ledger.count("lite") == len(values)

@@ -1,7 +1,9 @@
 """A commit whose answer was lost, on a real Kafka: the group's offsets tell what came of it."""
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,15 @@ from broker.errors import Unavailable
 from broker.kafka import KafkaSource, KafkaTransactions, transactions
 from broker.settings import ConsumerSettings, Plaintext, SinkSettings, SourceSettings, Topics
 
-from .conftest import Cluster
+from . import toxiproxy
+from .conftest import Cluster, needing
 from .ledger import read_all
+from .toxiproxy import ProxiedServer, Proxy, Toxiproxy
+
+pytestmark = pytest.mark.kafka
+
+PATIENCE_SECONDS = 3.0
+"""How long the answer to a commit is waited for here."""
 
 
 def say_nothing(_why: str) -> None:
@@ -25,9 +34,9 @@ def topic(cluster: Cluster) -> str:
     return topic
 
 
-@pytest.fixture
-def source(topic: str, kafka: str) -> Iterator[KafkaSource]:
-    settings = SourceSettings(bootstrap_servers=kafka, group_id=f"group-{topic}")
+@contextlib.contextmanager
+def source_of(topic: str, servers: str) -> Iterator[KafkaSource]:
+    settings = SourceSettings(bootstrap_servers=servers, group_id=f"group-{topic}")
     source = KafkaSource(
         settings, ConsumerSettings(exit_at_end=True), Topics((topic,), None), threading.Event()
     )
@@ -35,10 +44,10 @@ def source(topic: str, kafka: str) -> Iterator[KafkaSource]:
     source.close()
 
 
-@pytest.fixture
-def sink(source: KafkaSource, kafka: str) -> Iterator[KafkaTransactions]:
+@contextlib.contextmanager
+def sink_of(source: KafkaSource, servers: str) -> Iterator[KafkaTransactions]:
     sink = KafkaTransactions(
-        kafka,
+        servers,
         Plaintext(),
         SinkSettings(),
         connect_seconds=30,
@@ -48,6 +57,18 @@ def sink(source: KafkaSource, kafka: str) -> Iterator[KafkaTransactions]:
     )
     yield sink
     sink.close()
+
+
+@pytest.fixture
+def source(topic: str, kafka: str) -> Iterator[KafkaSource]:
+    with source_of(topic, kafka) as source:
+        yield source
+
+
+@pytest.fixture
+def sink(source: KafkaSource, kafka: str) -> Iterator[KafkaTransactions]:
+    with sink_of(source, kafka) as sink:
+        yield sink
 
 
 def batch_of(source: KafkaSource) -> list[Message]:
@@ -104,3 +125,53 @@ def test_a_call_that_does_not_come_back_costs_the_producer_and_not_the_batch(
     sink.transact([Record(f"{topic}.enriched", message.value or b"") for message in batch], batch)
     free.set()
     assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]
+
+
+@pytest.fixture(scope="module")
+def proxied() -> Iterator[tuple[ProxiedServer, Proxy]]:
+    if lacking := toxiproxy.missing():
+        pytest.skip(lacking)
+    needing()
+    with ProxiedServer() as server, Toxiproxy() as toxic:
+        yield server, toxic.before(server.behind, server.proxied)
+
+
+def losing(proxy: Proxy, stream: str, call: Callable[..., None]) -> Callable[..., None]:
+    """Have nothing come through in one direction while a commit is under way, and its connection end then."""
+
+    def instead(doing: str, what: Callable[[], Any], *seconds: float) -> None:
+        if doing != "committing a transaction":
+            call(doing, what, *seconds)
+            return
+        with proxy.with_toxic("timeout", (stream,), timeout=0):
+            try:
+                call(doing, what, PATIENCE_SECONDS)
+            finally:
+                proxy.cut()
+
+    return instead
+
+
+@pytest.mark.parametrize(("lost", "done"), [("downstream", 2), ("upstream", 0)], ids=["answer", "request"])
+def test_a_commit_of_which_nothing_is_heard_is_neither_lost_nor_made_twice(
+    proxied: tuple[ProxiedServer, Proxy], monkeypatch: pytest.MonkeyPatch, lost: str, done: int
+) -> None:
+    """The network swallows the answer to the commit, or the commit itself: to the sink it is the same."""
+    server, proxy = proxied
+    cluster, direct = Cluster(server.bootstrap_servers), server.bootstrap_servers
+    topic = cluster.make(1)
+    cluster.publish(topic, [b"one", b"two"])
+    with source_of(topic, direct) as source, sink_of(source, server.proxied) as sink:
+        batch = batch_of(source)
+        records = [Record(f"{topic}.enriched", message.value or b"") for message in batch]
+        with monkeypatch.context() as patch:
+            patch.setattr(sink, "_call", losing(proxy, lost, sink._call))
+            with pytest.raises(Unavailable, match="committing a transaction"):
+                sink.transact(records, batch)
+        assert cluster.committed(topic, f"group-{topic}") == done
+        proxy.mend()
+        sink.transact(records, batch)
+    assert [message.value() for message in read_all(direct, f"{topic}.enriched")] == [b"one", b"two"]
+    written = read_all(direct, f"{topic}.enriched", committed=False)
+    assert len(written) == (2 if done else 4), "what was committed is not even written again"
+    assert cluster.committed(topic, f"group-{topic}") == 2
