@@ -6,7 +6,7 @@ BIN := $(DEV)/bin
 MODEL := broker/models/default.onnx
 RUN := runs/default
 # One thread each: more of them fight for the processors. A file's tests stay together, they share what is costly.
-UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/fuzz
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
@@ -35,8 +35,7 @@ demo: $(VENV)/.ready ## Simulated alerts through an embedded Kafka and the real 
 	@$(VENV)/bin/broker-demo
 
 test: $(DEV)/.ready lint types imports ## Everything: lint, types, import contracts, unit and integration tests
-	$(UNIT)
-	$(BIN)/python -m pytest tests/integration
+	$(PYTEST)
 
 lint: $(DEV)/.ready ## ruff
 	$(BIN)/ruff check $(CODE)
@@ -49,10 +48,10 @@ imports: $(DEV)/.ready ## The one direction of imports
 	$(BIN)/lint-imports
 
 unit: $(DEV)/.ready ## Tests that need no Kafka server
-	$(UNIT)
+	$(PYTEST) tests/unit tests/fuzz
 
 integration: $(DEV)/.ready ## Tests on a real Apache Kafka
-	$(BIN)/python -m pytest tests/integration
+	$(PYTEST) tests/integration
 
 chaos: $(DEV)/.ready ## Consumers, cluster, network and registry are hurt at full length (hours); the account is build/chaos.json
 	mkdir -p build
