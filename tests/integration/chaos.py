@@ -196,12 +196,22 @@ class Stage:
         ]
         return "\n".join(told[-4:])
 
-    def account(self) -> Ledger:
-        """What came of every alert, as a reader of committed records sees it."""
+    def account(self, *, committed: bool = True) -> Ledger:
+        """What came of every alert, as a reader of committed records sees it, or one of all."""
         ledger = Ledger(set(self.sent), known=self.known)
         for suffix in OUTPUTS:
-            ledger.read(self.cluster.servers, f"{self.topic}.{suffix}", values=self.sent)
+            where = f"{self.topic}.{suffix}"
+            ledger.read(self.cluster.servers, where, committed=committed, values=self.sent)
         return ledger
+
+    def missing(self, ledger: Ledger) -> str:
+        """Say of a loss whether it was never written, or is kept from readers of committed records."""
+        everything = self.account(committed=False)
+        places = sorted(ledger.lost | ledger.torn)
+        return (
+            f"{ledger}\nnever written: {len(everything.lost)} whole or rejected, {len(everything.torn)} torn; "
+            f"kept from readers of committed records, or torn there: {places}\n{self.told()}"
+        )
 
     def committed_is_written(self) -> None:
         """See that every alert before a committed offset has its outcome, whole and lite."""
@@ -217,13 +227,11 @@ class Stage:
         """Hold the account against the promise, and give it."""
         ledger = self.account()
         record(f"{name}, {self.delivery}", f"{ledger}; peak memory {self.peak_kib // 1024} MiB")
-        assert not ledger.lost, f"{ledger}\n{self.logs()}"
+        assert not ledger.lost, self.missing(ledger)
         assert not ledger.invented
         assert not ledger.broken, ledger.broken[:3]
         assert ledger.told_apart()
-        assert not ledger.torn, (
-            f"{len(ledger.torn)} without a lite record of the same enrichment, or it alone"
-        )
+        assert not ledger.torn, self.missing(ledger)
         assert ledger.without_value == 0, "no message here is too large for a dead letter"
         assert ledger.out_of_order == 0, str(ledger)
         if self.delivery == "exactly-once":
