@@ -16,7 +16,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka import certificates
-from broker.kafka.faults import PLAIN_LISTENER, remedy_of
+from broker.kafka.faults import PLAIN_LISTENER, TRANSPORT, remedy_of
 from broker.kafka.passwords import PasswordFile, TakesPassword
 from broker.kafka.plain import speaks_plainly
 from broker.settings import Extra, Sasl, Security
@@ -129,6 +129,8 @@ class Listener:
         if PLAIN_LISTENER in fault.str():
             plain = "correct the port or the security setting"
             return self._refusal(fault.str(), plain) if self._is_plain(fault) else None
+        if fault.code() == Fault._AUTHENTICATION and TRANSPORT in fault.str():
+            return None  # the connection ended before anybody was asked for a password
         remedy = remedy_of(fault)
         if remedy is None or fault.code() != Fault._SSL:
             return None if remedy is None else self._refusal(fault.str(), remedy)

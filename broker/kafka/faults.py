@@ -83,6 +83,9 @@ PLAIN_LISTENER = "connecting to a PLAINTEXT broker listener?"
 """What librdkafka asks, under a code of the moment, wherever a connection ends within the handshake of TLS: so it does
 where a listener does not speak TLS, and as well where a broker stops or starts."""
 
+TRANSPORT = "Broker transport failure"
+"""What it says, under the code of a wrong password too, where a connection ended in mid-handshake."""
+
 OUR_CERTIFICATE_REFUSED = re.compile(r"SSL alert number (4[2-68]|116)\b")
 """What it says, under a code of the moment, where the server refuses the certificate we show, or misses one."""
 

@@ -134,8 +134,8 @@ class KafkaTransactions(KafkaSink):
             self._group.settled(batch)
             return
         self._in_doubt = False
-        self._open()
         try:
+            self._open()
             self.write(records)
             self._send_offsets(batch)
             self._in_doubt = True
@@ -145,7 +145,9 @@ class KafkaTransactions(KafkaSink):
                 ANSWER_SECONDS,
             )
         except (Unavailable, TooLarge):
-            self._abort()
+            # Whatever it left open ends when the next one begins. To give up and go on with the same is a path of
+            # librdkafka that has to mend sequences of records whose fate it does not know: no producer takes it.
+            self._renew()
             raise
         self._in_doubt = False
         self._group.settled(batch)
@@ -186,18 +188,6 @@ class KafkaTransactions(KafkaSink):
         except KafkaException as error:
             raise self._broken(error.args[0], "beginning a transaction") from error
 
-    def _abort(self) -> None:
-        """Leave nothing behind; a producer that cannot even do that is replaced, its transaction ends by time."""
-        if not self._begun:  # renewed meanwhile
-            return
-        if self._in_doubt:  # a commit under way cannot be given up; the next producer learns what came of it
-            self._renew()
-            return
-        try:
-            self._call("giving up a transaction", lambda: self._producer.abort_transaction(CALL_SECONDS))
-        except Unavailable:
-            self._renew()
-
     def _call(self, doing: str, call: Callable[[], Any], seconds: float = TRANSACTION_SECONDS) -> None:
         """Call until it is done; a call that may be repeated is, by default as long as a transaction lasts."""
         deadline = time.monotonic() + seconds
@@ -205,7 +195,7 @@ class KafkaTransactions(KafkaSink):
             try:
                 watched(call, STUCK_SECONDS, lambda: self._tell(f"{doing}: no answer yet"))
             except TimeoutError as error:
-                self._leave_behind(doing)
+                self._count_left_behind(doing)
                 raise Unavailable(f"{doing}: no answer from librdkafka in {STUCK_SECONDS:g} s") from error
             except KafkaException as error:
                 fault = error.args[0]
@@ -216,26 +206,24 @@ class KafkaTransactions(KafkaSink):
             else:
                 return
 
-    def _leave_behind(self, doing: str) -> None:
+    def _count_left_behind(self, doing: str) -> None:
         if left_behind() > MOST_LEFT_BEHIND:
             raise KafkaError(
                 f"{doing}: {MOST_LEFT_BEHIND} calls into librdkafka have not come back, each holds a producer: "
                 "only a new start frees them"
             )
-        self._renew()
 
     def _tell(self, why: str) -> None:
         if self._on_wait is not None:
             self._on_wait(why)
 
     def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
-        """Tell what passes from what does not, and begin anew where this producer cannot go on."""
+        """Tell what passes from what does not."""
         if fault.code() in UNAUTHORIZED:  # fatal to librdkafka, and no new producer has the right either
             return as_ours(fault, doing)
         if fault.code() in TAKEN_OVER or fault.fatal():
             if fault.code() in TAKEN_OVER:
                 self._meet_rival(doing)
-            self._renew()
             return Unavailable(f"{doing}: {fault.str()}")
         if fault.txn_requires_abort():
             self._in_doubt = False

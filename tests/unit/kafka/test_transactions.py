@@ -45,12 +45,10 @@ def test_a_right_that_is_missing_ends_it_whatever_librdkafka_makes_of_it(
     assert sink.renewed == 0, "a new producer has the right no more than the old one"
 
 
-@pytest.mark.parametrize(("fatal", "renewed"), [(True, 1), (False, 0)])
-def test_what_passes_is_tried_again(fatal: bool, renewed: int) -> None:
-    sink = Bare()
+@pytest.mark.parametrize("fatal", [True, False])
+def test_what_passes_is_tried_again(fatal: bool) -> None:
     fault = Fault(Fault.COORDINATOR_NOT_AVAILABLE, "moved", fatal=fatal)
-    assert isinstance(sink._broken(fault, "committing"), Unavailable)
-    assert sink.renewed == renewed
+    assert isinstance(Bare()._broken(fault, "committing"), Unavailable)
 
 
 class Group:
@@ -131,7 +129,7 @@ def test_a_partition_that_leaves_while_its_records_are_written_is_not_committed(
     with pytest.raises(Unavailable, match="went to others"):
         sink.transact([], BATCH)
     assert sink._producer.sent == []
-    assert sink._producer.ends == ["abort"]
+    assert (sink._producer.ends, sink.renewed) == ([], 1)
 
 
 def test_offsets_are_sent_again_as_they_were_and_in_the_name_they_were() -> None:
