@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("NIGHTJAR_DATA", PROJECT.parent / "shared" / "data"))
@@ -38,6 +39,11 @@ def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="the untrained model is exported with torch: pip install -e .[train]")
     from encoder.export import untrained  # noqa: PLC0415 -- only where torch is
 
-    path = tmp_path_factory.mktemp("model") / "untrained.onnx"
-    untrained(path)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers, the first of whom makes it
+    path = shared / "untrained.onnx"
+    with FileLock(shared / "untrained.lock"):
+        if not path.exists():
+            untrained(path)
     return path

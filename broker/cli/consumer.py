@@ -13,7 +13,7 @@ from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
 from broker.cli.check import check as try_all
 from broker.cli.delivering import delivery_of
-from broker.cli.ending import ShowVersion, exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.ending import ShowVersion, exit_codes, leave, log_to_stderr, stop_on_signals
 from broker.cli.registries import input_registry
 from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
@@ -202,7 +202,7 @@ def _load_head(path: Path, model: Model) -> Head:
 
 def main() -> None:
     """Run the program."""
-    app()
+    leave(app)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -56,6 +56,26 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     return stop
+
+
+def leave(app: Callable[[], object]) -> NoReturn:
+    """Run a program that has closed all it used by its end, and go without waiting for what librdkafka still does.
+
+    A call that was left behind keeps a thread and a handle of librdkafka, and the interpreter's own end may wait
+    for these for ever.
+    """
+    code: int | str | None = FAILED
+    try:
+        app()
+        code = DONE
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 -- told as the interpreter tells it
+        sys.excepthook(*sys.exc_info())
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else DONE if code is None else FAILED)
 
 
 def counted(number: int, thing: str) -> str:

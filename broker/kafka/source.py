@@ -2,6 +2,7 @@
 
 # ruff: noqa: SLF001 -- the names of librdkafka's own codes begin with an underscore
 
+import contextlib
 import logging
 import threading
 import time
@@ -29,11 +30,15 @@ from broker.kafka.gather import Gatherer
 from broker.kafka.offsets import at_time, committed, places_of, watermarks
 from broker.kafka.terms import Place, as_message, asking, names, place_of
 from broker.kafka.topics import await_topics
+from broker.kafka.watched import watched
 from broker.settings import ConsumerSettings, SourceSettings, Topics
 
 SETTLE_SECONDS = 3.0
 """How long an assignment without partitions must last before it counts: a cooperative group first takes
 partitions away from their owner and hands them over in a second round."""
+
+CLOSE_SECONDS = 15.0
+"""How long leaving the group may take; then its session ends by time."""
 
 logger = logging.getLogger("broker.kafka")
 
@@ -371,4 +376,6 @@ class KafkaSource:
         try:
             self._commits.finish_all()
         finally:
-            self._consumer.close()
+            # Seen once not to come back, where partitions came and went in the same moment.
+            with contextlib.suppress(TimeoutError):
+                watched(self._consumer.close, CLOSE_SECONDS, lambda: None)

@@ -180,7 +180,7 @@ nested = st.builds(
 @given(
     st.sampled_from(RUBIN_IDS), st.lists(stamp_bytes | nested, min_size=3, max_size=3), st.integers(0, 999)
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_without_validation_the_stamps_are_those_of_a_full_walk(schema_id, stamps, seed):
     form = f"lsst.v{schema_id // 100}_{schema_id % 100}"
     fields = resolve(schemas.input_form(form)).fields

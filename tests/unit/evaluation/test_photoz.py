@@ -138,7 +138,7 @@ def test_a_section_says_who_is_better() -> None:
 
 @pytest.mark.usefixtures("_few_trees")
 def test_images_are_read_beside_the_photometry() -> None:
-    known = sky(400, 8)
+    known = sky(250, 8)
     noisy = known.magnitude + np.random.default_rng(9).normal(size=known.magnitude.shape)
     known = Catalogue.of(noisy, known.error * 12, known.redshift)
     section = evaluate_catalogue(
@@ -146,11 +146,11 @@ def test_images_are_read_beside_the_photometry() -> None:
         "made up",
         lambda _: None,
         embedding=known.redshift[:, None].repeat(2, axis=1),
-        numbers=(300,),
+        numbers=(200,),
         config=QUICK,
     )
     table = section.tables["by number of rows"]
-    assert table[f"{SEEING}, N = 300"]["sigma_mad"].value < 0.5 * table[f"{OURS}, N = 300"]["sigma_mad"].value
+    assert table[f"{SEEING}, N = 200"]["sigma_mad"].value < 0.5 * table[f"{OURS}, N = 200"]["sigma_mad"].value
 
 
 def test_a_catalogue_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
