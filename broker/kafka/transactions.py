@@ -1,6 +1,7 @@
 """Records and offsets in one Kafka transaction."""
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -138,15 +139,9 @@ class KafkaTransactions(KafkaSink):
             self._open()
             self.write(records)
             self._send_offsets(batch)
-            self._in_doubt = True
-            self._call(
-                "committing a transaction",
-                lambda: self._producer.commit_transaction(CALL_SECONDS),
-                ANSWER_SECONDS,
-            )
+            self._commit()
         except (Unavailable, TooLarge):
-            # Whatever it left open ends when the next one begins. To give up and go on with the same is a path of
-            # librdkafka that has to mend sequences of records whose fate it does not know: no producer takes it.
+            # It is not given up by its own producer: what it left open ends when the next begins, see `_commit`.
             self._renew()
             raise
         self._in_doubt = False
@@ -165,6 +160,23 @@ class KafkaTransactions(KafkaSink):
             "sending offsets",
             lambda: self._producer.send_offsets_to_transaction(offsets, membership, CALL_SECONDS),
         )
+
+    def _commit(self) -> None:
+        """Commit, and use a producer no more that had to ask twice.
+
+        A request to end a transaction that was sent again, as the first got no answer, may be taken twice. librdkafka
+        keeps its epoch from one transaction to the next, so the coordinator would take the late one for the next: some
+        partitions of it would be given up, and the rest committed with its offsets (KIP-890, "hanging transactions").
+        A new producer has a new epoch, by which the late one is refused.
+        """
+        self._in_doubt = True
+        tries = self._call(
+            "committing a transaction",
+            lambda: self._producer.commit_transaction(CALL_SECONDS),
+            ANSWER_SECONDS,
+        )
+        if tries > 1:
+            self._renew()
 
     def _begin(self) -> None:
         """Make the producer ready, which also ends what an earlier one of its id has left."""
@@ -188,10 +200,10 @@ class KafkaTransactions(KafkaSink):
         except KafkaException as error:
             raise self._broken(error.args[0], "beginning a transaction") from error
 
-    def _call(self, doing: str, call: Callable[[], Any], seconds: float = TRANSACTION_SECONDS) -> None:
-        """Call until it is done; a call that may be repeated is, by default as long as a transaction lasts."""
+    def _call(self, doing: str, call: Callable[[], Any], seconds: float = TRANSACTION_SECONDS) -> int:
+        """Call until it is done, by default as long as a transaction lasts; give how often."""
         deadline = time.monotonic() + seconds
-        while True:
+        for tries in itertools.count(1):
             try:
                 watched(call, STUCK_SECONDS, lambda: self._tell(f"{doing}: no answer yet"))
             except TimeoutError as error:
@@ -204,7 +216,8 @@ class KafkaTransactions(KafkaSink):
                     raise self._broken(fault, doing) from error
                 self._tell(f"{doing}: {fault.str()}")
             else:
-                return
+                return tries
+        raise AssertionError("an endless count has ended")
 
     def _count_left_behind(self, doing: str) -> None:
         if left_behind() > MOST_LEFT_BEHIND:

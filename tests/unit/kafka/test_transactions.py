@@ -78,7 +78,8 @@ class Group:
 class Producer:
     """Takes transactions; the first sending of offsets has to be repeated."""
 
-    def __init__(self) -> None:
+    def __init__(self, commits: int) -> None:
+        self.commits = commits
         self.sent: list[tuple[int, int]] = []
         self.ends: list[str] = []
 
@@ -94,6 +95,8 @@ class Producer:
 
     def commit_transaction(self, _seconds: float) -> None:
         self.ends.append("commit")
+        if len(self.ends) < self.commits:
+            raise KafkaException(Fault(Fault._TIMED_OUT, "again", retriable=True))
 
     def abort_transaction(self, _seconds: float) -> None:
         self.ends.append("abort")
@@ -107,9 +110,9 @@ class Healthy:
 class Written(Bare):
     """One whose records are written at once, and what happens meanwhile."""
 
-    def __init__(self, group: Group, *, loses: bool, while_told: bool = False) -> None:
+    def __init__(self, group: Group, *, loses: bool, while_told: bool = False, commits: int = 1) -> None:
         super().__init__()
-        self._group, self._producer, self._listener = group, Producer(), Healthy()  # type: ignore[assignment]
+        self._group, self._producer, self._listener = group, Producer(commits), Healthy()  # type: ignore[assignment]
         self._begun, self._in_doubt = True, False
         self._loses, self._while_told = loses, while_told
         self._on_wait = self.told
@@ -136,6 +139,15 @@ def test_offsets_are_sent_again_as_they_were_and_in_the_name_they_were() -> None
     sink = Written(Group(), loses=False, while_told=True)
     sink.transact([], BATCH)
     assert sink._producer.sent == [(2, 1), (2, 1)], "a later membership vouches for what it does not hold"
+
+
+@pytest.mark.parametrize(("commits", "renewed"), [(1, 0), (2, 1)])
+def test_a_producer_that_had_to_ask_for_its_commit_twice_makes_no_other_transaction(
+    commits: int, renewed: int
+) -> None:
+    sink = Written(Group(), loses=False, commits=commits)
+    sink.transact([], BATCH)
+    assert (sink._producer.ends, sink.renewed) == (["commit"] * commits, renewed)
 
 
 def test_calls_that_never_come_back_end_the_process_before_they_fill_it(
