@@ -80,6 +80,8 @@ class KafkaSource:
         self._gone: set[Place] = set()
         self._aside: list[KafkaMessage] = []
         self._paused = False
+        self._kept_paused: set[Place] = set()
+        self._closing = False
         self._gather = Gatherer(self._consumer.consume, limits.batch_bytes, lambda: bool(self._gone))
         self._topics: list[str] = []
         self._there_at_start: frozenset[str] = frozenset()
@@ -147,17 +149,27 @@ class KafkaSource:
             self._join()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if (
+            self._closing
+        ):  # librdkafka takes and gives back by itself, and what it is asked now it may never answer
+            return
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
         self._assigned = (self._assigned or set()) | {place_of(partition) for partition in partitions}
         if partitions and self._limits.start != "earliest":
             partitions = self._placed(partitions)
         consumer.incremental_assign(partitions)
-        # A partition that was paused when it was lost comes back paused: librdkafka keeps that with its name.
-        settle = consumer.pause if self._paused else consumer.resume
-        settle(partitions)
+        self._settle(partitions)
         self._hold_back(partitions)
         logger.info("assigned %s", names(partitions))
+
+    def _settle(self, partitions: list[TopicPartition]) -> None:
+        """Pause what comes while all is paused, and resume what comes back as it went: librdkafka keeps that."""
+        if self._paused:
+            self._consumer.pause(partitions)
+        elif kept := [partition for partition in partitions if place_of(partition) in self._kept_paused]:
+            self._consumer.resume(kept)
+        self._kept_paused -= {place_of(partition) for partition in partitions}
 
     def _hold_back(self, partitions: list[TopicPartition]) -> None:
         """Take nothing more in this poll of what left and came back in it: all it has given of that is the former."""
@@ -204,6 +216,8 @@ class KafkaSource:
         self._assigned = (self._assigned or set()) - places
         self._in_hand -= places
         self._gone |= places
+        if self._paused:
+            self._kept_paused |= places
         self._aside = [one for one in self._aside if (one.topic(), one.partition()) not in places]
         self._joined_at = time.monotonic()
         for place in places:
@@ -373,6 +387,7 @@ class KafkaSource:
 
     def close(self) -> None:
         """Commit what is pending and leave the group."""
+        self._closing = True
         try:
             self._commits.finish_all()
         finally:

@@ -188,7 +188,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment, "COLUMNS": "200"},
+            env={**os.environ, **environment, "COLUMNS": "200", "PYTHONFAULTHANDLER": "1"},
         )
         running.append(process)
         return process
@@ -206,7 +206,11 @@ def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int,
 
     def finish(program: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
         process = start(program, *arguments, **environment)
-        output, log = process.communicate(timeout=RUN_SECONDS)
+        try:
+            output, log = process.communicate(timeout=RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it tells where it stands
+            pytest.fail(f"{program} did not end in {RUN_SECONDS} s\n{process.communicate()[1][-6000:]}")
         return process.returncode, output, log
 
     return finish
