@@ -88,16 +88,20 @@ def test_a_member_without_partitions_is_at_its_end(
     for thread in threads:
         thread.start()
     wait = threading.Event()
-    for _ in range(300):
-        if all(source.at_end for source in sources):
+
+    def shared_and_ended() -> bool:
+        # On a busy machine the mock's short session runs out now and then, and the group begins again.
+        shared = sorted(source.assigned or 0 for source in sources) == [0, 1, 1]
+        return shared and all(source.at_end for source in sources)
+
+    for _ in range(600):
+        if ended := shared_and_ended():
             break
         wait.wait(0.05)
-    ended = [source.at_end for source in sources]
     polling.set()
     for thread in threads:
         thread.join()
-    assert ended == [True, True, True]
-    assert sorted(source.assigned or 0 for source in sources) == [0, 1, 1]
+    assert ended
     assert values(messages) == set(FIVE)
 
 
