@@ -10,7 +10,6 @@ from broker.avro.store import SchemaStore
 from broker.cli.registries import output_registry
 from broker.consumer import Delivery
 from broker.delivery import AtLeastOnce, ExactlyOnce
-from broker.errors import SettingsError
 from broker.kafka import KafkaSink, KafkaSource, KafkaTransactions
 from broker.metrics import Metrics
 from broker.patience import Patience
@@ -61,7 +60,7 @@ def _sink(settings: Settings, patience: Patience, stop: threading.Event) -> Kafk
 def _transactions(
     settings: Settings, source: KafkaSource, patience: Patience, stop: threading.Event
 ) -> KafkaTransactions:
-    sink = KafkaTransactions(
+    return KafkaTransactions(
         *settings.sink_connection,
         settings.sink,
         connect_seconds=settings.consumer.connect_seconds,
@@ -69,9 +68,3 @@ def _transactions(
         on_wait=patience.turn,
         group=source,
     )
-    if not stop.is_set() and sink.cluster_id != source.cluster_id:
-        raise SettingsError(
-            f"exactly-once delivery needs source and sink to be one cluster, these are {source.cluster_id} and "
-            f"{sink.cluster_id}: take --delivery at-least-once, or mirror the source into the sink's cluster"
-        )
-    return sink

@@ -14,7 +14,7 @@ from broker.kafka import certificates
 from broker.kafka.connection import MAX_MESSAGE_BYTES
 from broker.kafka.ends import End, ends
 from broker.kafka.limits import SIZE, size_limits
-from broker.kafka.rights import granted
+from broker.kafka.rights import granted, spanning
 from broker.settings import Sasl, Settings
 
 CONNECT_SECONDS = 8.0
@@ -49,11 +49,14 @@ def refused(check: str, error: NightjarError, known: str = "") -> Finding:
 
 def findings(settings: Settings, stop: threading.Event) -> Iterator[Finding]:
     """Try the clusters of a consumer, one thing after the other."""
+    clusters: list[str] = []
     for end in ends(settings):
-        yield from _end(end, min(CONNECT_SECONDS, settings.consumer.connect_seconds), stop)
+        yield from _end(end, min(CONNECT_SECONDS, settings.consumer.connect_seconds), stop, clusters)
+    if settings.consumer.delivery == "exactly-once" and (fault := spanning(clusters)) is not None:
+        yield refused("exactly once", fault)
 
 
-def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
+def _end(end: End, seconds: float, stop: threading.Event, clusters: list[str]) -> Iterator[Finding]:
     log_in = f"{end.role}: log in"
     try:
         properties = end.properties
@@ -66,6 +69,7 @@ def _end(end: End, seconds: float, stop: threading.Event) -> Iterator[Finding]:
     if metadata is None:
         yield Finding(log_in, "interrupted", "let it run to its end")
         return
+    clusters.append(str(metadata.cluster_id))
     yield Finding(log_in, _logged_in(end, metadata))
     yield from _topics(end, metadata)
     yield from _rights(end, admin, metadata)

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
-from broker.errors import ConfigurationError
+from broker.errors import ConfigurationError, SettingsError
 from broker.kafka.ends import ANY_FRESH, TRANSACTIONAL_ID, End, Right, ends
 from broker.kafka.transactional_ids import fresh, may_use
 from broker.settings import Settings
@@ -37,21 +37,40 @@ logger = logging.getLogger("broker.kafka")
 
 
 def require(settings: Settings, stop: threading.Event) -> None:
-    """See that we may do all that the consumer will.
+    """See that we may do all that the consumer will, and that it can be done.
 
     Raises
     ------
     ConfigurationError
-        When a right is missing, or the cluster refuses us altogether.
+        When a right is missing, the cluster refuses us altogether, or one transaction would span two clusters.
     KafkaError
         When no broker answers.
     """
-    for end in ends(settings):
-        require_of(end, settings.consumer.connect_seconds, stop)
+    seconds = settings.consumer.connect_seconds
+    clusters = [require_of(end, seconds, stop) for end in ends(settings)]
+    if settings.consumer.delivery == "exactly-once" and not stop.is_set():
+        fault = spanning(clusters)
+        if fault is not None:
+            raise fault
 
 
-def require_of(end: End, seconds: float, stop: threading.Event) -> None:
+def spanning(clusters: Sequence[str]) -> SettingsError | None:
+    """Say so where a transaction would span clusters, of which the ids are given."""
+    if len(set(clusters)) < 2:  # noqa: PLR2004 -- one cluster, or none that was reached
+        return None
+    return SettingsError(
+        f"exactly-once delivery needs source and sink to be one cluster, these are {' and '.join(clusters)}",
+        "take --delivery at-least-once, or mirror the source into the sink's cluster",
+    )
+
+
+def require_of(end: End, seconds: float, stop: threading.Event) -> str:
     """See that we may do all that is meant to be done on one cluster, which has so many seconds to answer.
+
+    Returns
+    -------
+    str
+        Id of the cluster; empty where told to stop before it answered.
 
     Raises
     ------
@@ -60,10 +79,11 @@ def require_of(end: End, seconds: float, stop: threading.Event) -> None:
     """
     admin, metadata = end.connect(seconds, stop)
     if metadata is None:
-        return
+        return ""
     lacking = [right for right, answer in granted(end, admin, metadata).items() if answer is False]
     if lacking:
         raise ConfigurationError(f"{end.role}: {refusal(end, lacking)}")
+    return str(metadata.cluster_id)
 
 
 def refusal(end: End, lacking: Sequence[Right]) -> str:

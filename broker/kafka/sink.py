@@ -110,10 +110,7 @@ class KafkaSink:
         self._extra = of_connection(settings.extra)
         self._settings = _properties(settings, patient=on_wait is not None) | self._owned()
         self._producer = self._new_producer()
-        self.cluster_id = ""
-        metadata = await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
-        if metadata is not None:
-            self.cluster_id = str(metadata.cluster_id)
+        await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
 
     def _new_producer(self) -> Producer:
         # The connection is asked for anew each time: a password may have changed in its file.

@@ -371,12 +371,6 @@ class KafkaSource:
         return max(self._listener.silent_seconds, self._commits.unanswered_seconds)
 
     @property
-    def cluster_id(self) -> str:
-        """Of the cluster that is read."""
-        metadata = look(self._consumer)
-        return "" if metadata is None else str(metadata.cluster_id)
-
-    @property
     def lag(self) -> int:
         """Messages between our position and the ends last heard of, over the assigned partitions."""
         behind = 0

@@ -131,9 +131,14 @@ def test_an_abandoned_transaction_blocks_readers_for_ten_seconds_at_most(
 def test_exactly_once_over_two_clusters_is_refused(cluster: Cluster, consume: Run) -> None:
     topic = cluster.make()
     with EmbeddedKafka() as other:
-        code, _, log = consume(topic, *EXACTLY, "--sink-bootstrap-servers", other.bootstrap_servers)
+        two = (*EXACTLY, "--sink-bootstrap-servers", other.bootstrap_servers)
+        code, _, log = consume(topic, *two)
+        checked, table, _ = consume(topic, *two, "--check")
+    assert checked == 2
+    assert "needs source and sink to be one cluster" in " ".join(table.split())
     assert code == 2
     assert "exactly-once delivery needs source and sink to be one cluster" in log.splitlines()[-1]
+    assert "assigned" not in log, "a group that works is not disturbed for it"
 
 
 def test_the_lite_topic_has_the_same_records_without_stamps(cluster: Cluster, consume: Run) -> None:
