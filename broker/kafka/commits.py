@@ -12,15 +12,13 @@ from confluent_kafka import KafkaException, TopicPartition
 from broker.alert import Message
 from broker.backoff import delays
 from broker.errors import NightjarError
+from broker.kafka.connection import REMINDER_SECONDS
 from broker.kafka.faults import LOST_TO_OTHERS, OF_THE_MOMENT, as_ours
 from broker.kafka.terms import Place, place_of
 from broker.kafka.watched import watched
 
 LAST_SECONDS = 5.0
 """How long an answer is waited for where partitions are given up: others wait for them."""
-
-REMINDER_SECONDS = 10.0
-"""What lasts is told once in this time."""
 
 logger = logging.getLogger("broker.kafka")
 

@@ -149,10 +149,8 @@ class KafkaSource:
             self._join()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if (
-            self._closing
-        ):  # librdkafka takes and gives back by itself, and what it is asked now it may never answer
-            return
+        if self._closing:
+            return  # librdkafka takes and gives back by itself; what it is asked now it may never answer
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
         self._assigned = (self._assigned or set()) | {place_of(partition) for partition in partitions}

@@ -1,7 +1,6 @@
 """Records and offsets in one Kafka transaction."""
 
 import contextlib
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -203,7 +202,9 @@ class KafkaTransactions(KafkaSink):
     def _call(self, doing: str, call: Callable[[], Any], seconds: float = TRANSACTION_SECONDS) -> int:
         """Call until it is done, by default as long as a transaction lasts; give how often."""
         deadline = time.monotonic() + seconds
-        for tries in itertools.count(1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 watched(call, STUCK_SECONDS, lambda: self._tell(f"{doing}: no answer yet"))
             except TimeoutError as error:
@@ -217,7 +218,6 @@ class KafkaTransactions(KafkaSink):
                 self._tell(f"{doing}: {fault.str()}")
             else:
                 return tries
-        raise AssertionError("an endless count has ended")
 
     def _count_left_behind(self, doing: str) -> None:
         if left_behind() > MOST_LEFT_BEHIND:

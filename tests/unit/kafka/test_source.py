@@ -226,6 +226,18 @@ class Interrupted:
         return messages
 
 
+@pytest.fixture
+def read(source_of: SourceOf, publish: Publish, topic: str) -> tuple[KafkaSource, list[TopicPartition]]:
+    """A source of five messages, and all of its partitions."""
+    publish(topic, *FIVE)
+    return source_of(topic), [TopicPartition(topic, number) for number in range(2)]
+
+
+def leave(source: KafkaSource, partitions: list[TopicPartition]) -> None:
+    source._on_revoke(source._consumer, partitions)
+    source._consumer.incremental_unassign(partitions)
+
+
 def first_batch(source: KafkaSource) -> list[Message]:
     while not (batch := source.poll(100, 0.2)):
         pass
@@ -233,31 +245,21 @@ def first_batch(source: KafkaSource) -> list[Message]:
 
 
 def test_what_was_taken_of_a_partition_that_leaves_in_the_same_poll_is_others(
-    source_of: SourceOf, publish: Publish, topic: str
+    read: tuple[KafkaSource, list[TopicPartition]],
 ) -> None:
-    publish(topic, *FIVE)
-    source = source_of(topic)
-    everything = [TopicPartition(topic, number) for number in range(2)]
-
-    def leave() -> None:
-        source._on_revoke(source._consumer, everything)
-        source._consumer.incremental_unassign(everything)
-
-    Interrupted(source, leave)
+    source, everything = read
+    Interrupted(source, lambda: leave(source, everything))
     while source.assigned != 0:
         assert source.poll(100, 0.2) == []
 
 
 def test_what_leaves_and_comes_back_in_the_same_poll_is_read_again_from_what_is_committed(
-    source_of: SourceOf, publish: Publish, topic: str
+    read: tuple[KafkaSource, list[TopicPartition]],
 ) -> None:
-    publish(topic, *FIVE)
-    source = source_of(topic)
-    everything = [TopicPartition(topic, number) for number in range(2)]
+    source, everything = read
 
     def leave_and_come_back() -> None:
-        source._on_revoke(source._consumer, everything)
-        source._consumer.incremental_unassign(everything)
+        leave(source, everything)
         source._on_assign(source._consumer, everything)
 
     Interrupted(source, leave_and_come_back)
