@@ -17,6 +17,15 @@ TOPIC_NAME = r"[A-Za-z0-9._-]{1,230}"
 """Names Kafka allows, up to 249 characters, less what our suffixes take."""
 
 
+def how_to_make(topic: str, servers: str) -> str:
+    """Say how to make a topic: one of our own by our own program."""
+    for suffix in OWN_SUFFIXES:
+        if topic.endswith(suffix):
+            prefix = topic.removesuffix(suffix)
+            return f"make it by broker-topics --prefix {prefix} --bootstrap-servers {servers} --create"
+    return "create it"
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Topics by name, or in their place by a pattern.

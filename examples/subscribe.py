@@ -1,4 +1,4 @@
-"""Show the most unusual alerts with nothing but confluent-kafka, fastavro and Nightjar's `schemas`.
+"""Show what is most unusual and no artefact, with nothing but confluent-kafka, fastavro and Nightjar's `schemas`.
 
 Usage: ``python examples/subscribe.py HOST:PORT alerts.enriched 0.9``
 """
@@ -33,7 +33,11 @@ if found.error:
 beginning = confluent_kafka.OFFSET_BEGINNING
 consumer.assign([confluent_kafka.TopicPartition(topic, number, beginning) for number in found.partitions])
 
-read = shown = 0
+# A broker that crashed may publish an alert again: the same words stand in all of these headers then.
+IDENTITY = ("survey", "alert-id", "model", "source-topic", "source-partition", "source-offset")
+seen = set()  # a service that never ends would forget the oldest
+
+shown = 0
 while (message := consumer.poll(QUIET_SECONDS)) is not None:
     if message.error():
         sys.exit(str(message.error()))
@@ -42,15 +46,20 @@ while (message := consumer.poll(QUIET_SECONDS)) is not None:
         what = "dead letters" if "reason" in headers else "alerts as their survey sends them"
         print(f"topic {topic} holds {what}: name the one that ends in .enriched", file=sys.stderr)
         sys.exit(2)
-    read += 1
-    if float(headers["anomaly"] or 0) < threshold:
+    identity = tuple(headers[name] for name in IDENTITY)
+    if identity in seen:
+        continue
+    seen.add(identity)
+    if float(headers["anomaly-interesting"] or 0) < threshold:
         continue  # told from the header alone: nothing was decoded
     schema = schemas.by_fingerprint(headers["schema-fingerprint"])
     record = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), schema, None)
     enrichment, alert = record["enrichment"], record["alert"]
     shown += 1
-    print(message.key().decode(), enrichment["morphology_top"], f"anomaly {headers['anomaly']}")
+    print(
+        message.key().decode(), enrichment["morphology_top"], f"interesting {headers['anomaly-interesting']}"
+    )
     print(f"    {enrichment.get('anomaly_reason')}")  # records of schema version 1 have none
     print(f"    photo-z {headers['photoz-lo']} to {headers['photoz-hi']}; the packet: {', '.join(alert)}")
 consumer.close()
-print(f"{shown} of {read} alerts have an anomaly of {threshold} or more", file=sys.stderr)
+print(f"{shown} of {len(seen)} alerts are interesting to {threshold} or more", file=sys.stderr)

@@ -1,18 +1,22 @@
 """``broker-consumer --check``: try everything that can be tried without reading or writing."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from broker.cli.ending import DONE, REFUSED
+from broker.cli.ending import DONE, REFUSED, counted
 from broker.errors import ModelRefused, NightjarError
 from broker.inference import Head, Model
 from broker.kafka.check import Finding, findings, refused
 from broker.registry import RegistryClient, RegistryTrouble, Trouble
 from broker.settings import RegistryConnection, RegistrySettings, Settings
+
+WIDE = 10_000
+"""Characters of a line where nobody looks: a row is not broken, so that it can be searched."""
 
 START = "start it, or correct url"
 REMEDIES = {
@@ -31,15 +35,27 @@ def check(settings: Settings, stop: threading.Event) -> int:
     int
         Exit code: `DONE` when all is well, else `REFUSED`.
     """
-    table = Table("check", "found", "what to do")
     tried = [*_model(settings), *findings(settings, stop), *_registries(settings.registry)]
+    faults = [one for one in tried if one.remedy is not None]
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(_table(tried))
+    much = counted(len(tried), "thing")
+    typer.echo(
+        f"{much} tried, {len(faults) or 'none'} to be mended{': the consumer can start' * (not faults)}"
+    )
+    return REFUSED if faults else DONE
+
+
+def _table(tried: Sequence[Finding]) -> Table:
+    table = Table("", "check", "found", "what to do")
     for one in tried:
-        cells = [
-            Text(cell) for cell in (one.check, one.found, one.remedy or "")
-        ]  # no markup: a pattern has [a-z]
-        table.add_row(*cells, style=None if one.remedy is None else "red")
-    Console().print(table)
-    return DONE if all(one.remedy is None for one in tried) else REFUSED
+        is_well = one.remedy is None
+        cells = ("ok" if is_well else "NO", one.check, one.found, one.remedy or "")
+        # As text: a pattern such as [a-z] is no markup.
+        table.add_row(*map(Text, cells), style=None if is_well else "red")
+    return table
 
 
 def _model(settings: Settings) -> Iterator[Finding]:

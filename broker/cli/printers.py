@@ -106,6 +106,10 @@ LETTER = Layout(
 )
 
 
+WITHOUT_REDSHIFT = frozenset({"star", "transient", "bogus"})
+"""Top classes that are no galaxy: their photo-z means nothing (the model card), and only JSON lines show it."""
+
+
 class TablePrinter:
     """Prints batches in columns; the heading comes once for each kind of record.
 
@@ -175,7 +179,7 @@ def _plain(value: Any) -> Any:
 
 
 def _enriched_row(enrichment: Mapping[str, Any]) -> list[str]:
-    photoz = enrichment["photoz"]
+    photoz = enrichment["photoz"] if enrichment["morphology_top"] not in WITHOUT_REDSHIFT else None
     return [
         str(enrichment["alert_id"]),
         enrichment["object_id"],

@@ -21,7 +21,7 @@ from broker.kafka.admin import TopicAdmin
 from broker.letter_files import LetterFiles
 from broker.redrive import Choice, Judge, Ledger, checked_reasons, redrive_topic
 from broker.settings import ConsumerSettings, Settings, Topics, checked
-from broker.topics import REDRIVE_SUFFIX
+from broker.topics import REDRIVE_SUFFIX, how_to_make
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -116,9 +116,8 @@ def redrive(
         is_publishing = not dry_run and export is None
         is_there = into in clusters.names()
         if is_publishing and not is_there:
-            prefix = into.removesuffix(REDRIVE_SUFFIX)
             raise SettingsError(
-                f"topic {into}, to write to, does not exist: make it by broker-topics --prefix {prefix} --create"
+                f"topic {into}, to write to, does not exist", how_to_make(into, clusters.written_to)
             )
         with ExitStack() as stack:
             if is_publishing:
@@ -145,6 +144,12 @@ class Clusters:
     stop: threading.Event
 
     @property
+    def written_to(self) -> str:
+        """Where redrives go."""
+        (servers, _), _ = of_redrive(self.settings, self.servers)
+        return servers
+
+    @property
     def patience(self) -> float:
         """How long to look for a cluster, in seconds."""
         return self.settings.consumer.connect_seconds
@@ -153,7 +158,7 @@ class Clusters:
         """Say what must run for the redrives to be read; None where the consumer of the stream reads them."""
         if self.settings.sink.bootstrap_servers is None:
             return None
-        (servers, _), _ = of_redrive(self.settings, self.servers)
+        servers = self.written_to
         prefix = redrives.removesuffix(REDRIVE_SUFFIX)
         return (
             f"broker-redrive: the consumer that reads {self.settings.kafka.bootstrap_servers} does not read {redrives} "

@@ -73,8 +73,8 @@ def subscribe(
     """Print what the broker published: enriched alerts, or dead letters.
 
     Survey, morphology and anomaly are filtered by the headers, before anything is decoded; what no model
-    said is filtered out. In a narrow terminal a record takes two lines; into a pipe it is one line, however
-    long.
+    said is filtered out. The table shows a photo-z for galaxies only; JSON lines have all. In a narrow
+    terminal a record takes two lines; into a pipe it is one line, however long.
 
     A broker that crashed may publish an alert again. Such a repeat, the same survey, alert id, model and source
     position, is dropped and counted, as far back as the last 500,000 records that this run took. An alert that
@@ -82,7 +82,7 @@ def subscribe(
 
     For example:
       broker-subscribe --topic alerts.enriched
-      broker-subscribe --topic alerts.enriched --min-anomaly 0.99 --start latest
+      broker-subscribe --topic alerts.enriched --min-interesting 0.99 --start latest
       broker-subscribe --topic alerts.enriched --format jsonl --exit-at-end > enriched.jsonl
       broker-subscribe --topic alerts.dead-letter --exit-at-end
       broker-subscribe --topic nightjar.lsst.enriched --config consumer.yaml

@@ -175,6 +175,10 @@ def _view(
     ours, our_extra = of_topics(settings, servers)
     theirs, their_extra = of_source_topics(settings, servers)
     admin = TopicAdmin(*ours, our_extra, connect_seconds=patience, stop=stop)
+    if admin.is_embedded:
+        raise SettingsError(
+            "an embedded Kafka makes topics by itself, and tells nothing of them: no need to make any"
+        )
     there = admin if ours == theirs else TopicAdmin(*theirs, their_extra, connect_seconds=patience, stop=stop)
     if (replication or 1) > admin.brokers:
         raise SettingsError(

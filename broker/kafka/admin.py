@@ -15,7 +15,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from broker.errors import KafkaError
-from broker.kafka.connection import Listener, await_broker, client, connection, look
+from broker.kafka.connection import Listener, await_broker, client, connection, is_embedded, look
 from broker.kafka.faults import as_ours
 from broker.kafka.topic_plan import TopicPlan, TopicState
 from broker.settings import Extra, Security
@@ -111,6 +111,12 @@ class TopicAdmin:
             if settings is not None:
                 return settings
             time.sleep(LOOK_SECONDS)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether topics make themselves here, and are never made by asking for it."""
+        metadata = look(self._admin)
+        return metadata is not None and is_embedded(metadata)
 
     def create(self, plans: Sequence[TopicPlan]) -> None:
         """Make topics, and wait until they are there; one that somebody else made meanwhile is as good.

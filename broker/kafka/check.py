@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import NightjarError
 from broker.kafka import certificates
-from broker.kafka.connection import MAX_MESSAGE_BYTES
+from broker.kafka.connection import MAX_MESSAGE_BYTES, Listener, client
 from broker.kafka.ends import End, ends
-from broker.kafka.limits import SIZE, size_limits
+from broker.kafka.limits import SIZE, topic_settings
+from broker.kafka.properties import of_consumer, of_producer
 from broker.kafka.rights import granted, spanning
+from broker.kafka.topic_plan import CLEANUP, is_unfit
 from broker.settings import Sasl, Settings
+from broker.topics import how_to_make
 
 CONNECT_SECONDS = 8.0
 """Longest wait for a broker: whoever calls for a check is looking at it."""
@@ -49,11 +53,36 @@ def refused(check: str, error: NightjarError, known: str = "") -> Finding:
 
 def findings(settings: Settings, stop: threading.Event) -> Iterator[Finding]:
     """Try the clusters of a consumer, one thing after the other."""
+    yield _consumer(settings)
+    yield _producer(settings)
     clusters: list[str] = []
     for end in ends(settings):
         yield from _end(end, min(CONNECT_SECONDS, settings.consumer.connect_seconds), stop, clusters)
     if settings.consumer.delivery == "exactly-once" and (fault := spanning(clusters)) is not None:
         yield refused("exactly once", fault)
+
+
+def _consumer(settings: Settings) -> Finding:
+    """Make a consumer as the source will, which then joins nothing."""
+    check = "source: settings of the client"
+    try:
+        client(Consumer, of_consumer(settings.kafka), Listener("source"), settings.kafka.security).close()
+    except NightjarError as error:
+        return refused(check, error)
+    return Finding(check, "librdkafka takes them")
+
+
+def _producer(settings: Settings) -> Finding:
+    """Make a producer as the sink will, which then writes nothing."""
+    check = "sink: settings of the client"
+    servers, security = settings.sink_connection
+    try:
+        client(
+            Producer, of_producer(servers, security, settings.sink, patient=True), Listener("sink"), security
+        )
+    except NightjarError as error:
+        return refused(check, error)
+    return Finding(check, "librdkafka takes them")
 
 
 def _end(end: End, seconds: float, stop: threading.Event, clusters: list[str]) -> Iterator[Finding]:
@@ -73,7 +102,7 @@ def _end(end: End, seconds: float, stop: threading.Event, clusters: list[str]) -
     yield Finding(log_in, _logged_in(end, metadata))
     yield from _topics(end, metadata)
     yield from _rights(end, admin, metadata)
-    yield from _sizes(end, admin, metadata)
+    yield from _settings(end, admin, metadata)
 
 
 def _server(check: str, address: str, properties: dict[str, Any]) -> Finding:
@@ -109,7 +138,7 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
         if topic in metadata.topics:
             yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
         else:
-            yield Finding(check, UNSEEN, "create it, or correct its name")
+            yield Finding(check, UNSEEN, f"{how_to_make(topic, end.servers)}, or correct its name")
     for topic in end.inputs.optional if end.inputs else ():
         if topic not in metadata.topics:
             yield Finding(f"topic {topic}", f"{UNSEEN}: only broker-redrive asks for it")
@@ -126,13 +155,20 @@ def _rights(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator
             yield Finding(str(right), f"not granted to {end.we}", remedy)
 
 
-def _sizes(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
+def _settings(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterator[Finding]:
+    """Look at what outputs are lost by: records refused for their size, or compacted away."""
     there = [topic for topic in end.outputs if topic in metadata.topics]
-    for topic, size in size_limits(admin, metadata, there).items():
-        small = size is not None and size < MAX_MESSAGE_BYTES
-        remedy = f"raise it to {MAX_MESSAGE_BYTES}, or large alerts become dead letters" if small else None
-        # The right to ask (DESCRIBE_CONFIGS) is not needed for work.
-        yield Finding(f"{SIZE} of {topic}", "not told" if size is None else str(size), remedy)
+    for topic, settings in topic_settings(admin, metadata, there).items():
+        if settings is None:
+            # The right to ask (DESCRIBE_CONFIGS) is not needed for work.
+            yield Finding(f"settings of {topic}", "not told")
+            continue
+        small = int(settings[SIZE]) < MAX_MESSAGE_BYTES
+        raised = f"raise it to {MAX_MESSAGE_BYTES}, or large alerts become dead letters"
+        yield Finding(f"{SIZE} of {topic}", settings[SIZE], raised if small else None)
+        compacted = is_unfit(CLEANUP, settings)
+        deleted = "set it to delete: of each key only the last record would be kept"
+        yield Finding(f"{CLEANUP} of {topic}", settings[CLEANUP], deleted if compacted else None)
 
 
 def _counted(number: int, thing: str) -> str:

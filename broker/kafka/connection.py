@@ -259,3 +259,8 @@ def look(kafka: Consumer | Producer | AdminClient) -> ClusterMetadata | None:
     except KafkaException:
         return None
     return metadata
+
+
+def is_embedded(metadata: ClusterMetadata) -> bool:
+    """Whether it is librdkafka's mock: without a controller, it makes topics by itself, and leaves questions open."""
+    return metadata.controller_id not in metadata.brokers

@@ -1,6 +1,6 @@
-"""How large a record each topic takes."""
+"""What a topic takes: how large a record, and whether old ones make room for new."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -9,37 +9,53 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
 
+from broker.kafka.connection import is_embedded
+
 SIZE = "max.message.bytes"
 
 ASKING_SECONDS = 5.0
 
 
-def size_limits(
+def topic_settings(
     admin: AdminClient, metadata: ClusterMetadata, topics: Sequence[str]
-) -> dict[str, int | None]:
-    """Ask for ``max.message.bytes`` of topics.
+) -> dict[str, Mapping[str, str] | None]:
+    """Ask for the settings of topics.
 
     Parameters
     ----------
     admin : AdminClient
     metadata : ClusterMetadata
-        Of the cluster; one without a controller, as librdkafka's mock, is not asked: it would not answer.
+        Of the cluster; an embedded Kafka is not asked: it would not answer.
     topics : sequence of str
 
     Returns
     -------
-    dict of str to (int or None)
-        Bytes; None where the cluster does not tell, as for want of the right to ask.
+    dict of str to (mapping of str to str, or None)
+        None where the cluster does not tell, as for want of the right to ask.
     """
-    if not topics or metadata.controller_id not in metadata.brokers:
+    if not topics or is_embedded(metadata):
         return dict.fromkeys(topics)
     asked = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
     answers = admin.describe_configs(asked, request_timeout=ASKING_SECONDS)
-    return {resource.name: _limit(future) for resource, future in answers.items()}
+    return {resource.name: _settings(future) for resource, future in answers.items()}
 
 
-def _limit(future: "Future[Any]") -> int | None:
+def size_limits(
+    admin: AdminClient, metadata: ClusterMetadata, topics: Sequence[str]
+) -> dict[str, int | None]:
+    """Ask for ``max.message.bytes`` of topics, as `topic_settings` does.
+
+    Returns
+    -------
+    dict of str to (int or None)
+        Bytes.
+    """
+    found = topic_settings(admin, metadata, topics)
+    return {topic: None if settings is None else int(settings[SIZE]) for topic, settings in found.items()}
+
+
+def _settings(future: "Future[Any]") -> Mapping[str, str] | None:
     try:
-        return int(future.result(ASKING_SECONDS + 1)[SIZE].value)
+        return {name: str(entry.value) for name, entry in future.result(ASKING_SECONDS + 1).items()}
     except (KafkaException, TimeoutError):
         return None

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, SettingsError
+from broker.kafka.connection import is_embedded
 from broker.kafka.ends import ANY_FRESH, TRANSACTIONAL_ID, End, Right, ends
 from broker.kafka.transactional_ids import fresh, may_use
 from broker.settings import Settings
@@ -100,8 +101,8 @@ def refusal(end: End, lacking: Sequence[Right]) -> str:
 def granted(end: End, admin: AdminClient, metadata: ClusterMetadata) -> dict[Right, bool | None]:
     """Ask for the rights we need; None where the cluster does not tell, as of a topic that is not there."""
     wanted = end.rights(metadata.topics)
-    if metadata.controller_id not in metadata.brokers:
-        # An embedded Kafka has no controller and no rights; asking it would only take time.
+    if is_embedded(metadata):
+        # It has no rights; asking it would only take time.
         return dict.fromkeys(wanted)
     asked = _ask(admin, wanted)
     allowed = {thing: _operations(thing, future) for thing, future in asked.items()}

@@ -24,24 +24,21 @@ from broker.kafka.connection import (
     await_broker,
     client,
     connection,
+    is_embedded,
     look,
     of_connection,
 )
 from broker.kafka.faults import MISSING_TOPIC, NEVER_TAKEN, REFUSALS, TOO_LARGE, as_ours
 from broker.kafka.limits import size_limits
+from broker.kafka.properties import of_producer
 from broker.settings import Security, SinkSettings
-
-QUEUE_KBYTES = 262_144
-"""Size of the producer's queue; one of 32 MB was measured slower than this one."""
+from broker.topics import how_to_make
 
 SLICE_SECONDS = 0.2
 """Longest wait inside librdkafka, so that signal handlers get their turn."""
 
 BATCH_BYTES = 1_000_000
 """librdkafka's own default for a batch; a topic that takes less gets smaller ones."""
-
-FOR_EVER = 0
-"""``message.timeout.ms`` of a sink that someone waits with: librdkafka goes on trying, in order."""
 
 
 @dataclass
@@ -107,22 +104,27 @@ class KafkaSink:
         self._stop = stop
         self._on_wait = on_wait
         self._servers, self._security = bootstrap_servers, security
-        self._extra = of_connection(settings.extra)
-        self._settings = _properties(settings, patient=on_wait is not None) | self._owned()
+        self._settings = settings
+        self._smaller: dict[str, int] = {}
         self._producer = self._new_producer()
         await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
 
     def _new_producer(self) -> Producer:
-        # The connection is asked for anew each time: a password may have changed in its file.
-        properties = self._settings | connection(self._servers, self._security)
-        return client(Producer, properties, self._listener, self._security)
+        # All is asked for anew each time: a password may have changed in its file.
+        patient = self._on_wait is not None
+        properties = of_producer(self._servers, self._security, self._settings, patient=patient)
+        owned = self._smaller | self._owned()
+        return client(Producer, properties | owned, self._listener, self._security)
 
     def _owned(self) -> dict[str, Any]:
         """Give what a kind of sink adds to the properties."""
         return {}
 
     def require(self, topics: Sequence[str], seconds: float) -> Mapping[str, int]:
-        """See that topics are there to write to; a cluster that makes topics by itself makes them now.
+        """See that topics are there to write to.
+
+        A cluster that makes topics by itself is not led to: it would give them partitions and limits of its own
+        choice. Only an embedded Kafka is, as it makes them in no other way.
 
         Returns
         -------
@@ -144,7 +146,7 @@ class KafkaSink:
                 if fault.code() in REFUSALS:
                     raise as_ours(fault, f"looking for topic {topic}")
                 if time.monotonic() >= deadline:
-                    raise _not_there(topic, fault, topics, seconds)
+                    raise self._not_there(topic, fault, topics, seconds)
                 self._stop.wait(SLICE_SECONDS)
         limits = self._limits(topics)
         self._keep_batches_below(min(limits.values(), default=MAX_MESSAGE_BYTES))
@@ -155,14 +157,14 @@ class KafkaSink:
         metadata = look(self._producer)
         if metadata is None:
             return dict.fromkeys(topics, MAX_MESSAGE_BYTES)
-        properties = self._extra | connection(self._servers, self._security)
+        properties = of_connection(self._settings.extra) | connection(self._servers, self._security)
         found = size_limits(client(AdminClient, properties, self._listener), metadata, topics)
         return {topic: min(size or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES) for topic, size in found.items()}
 
     def _keep_batches_below(self, limit: int) -> None:
         """Begin again with batches that the smallest topic takes: it measures batches, not records."""
-        if limit < BATCH_BYTES and "batch.size" not in self._settings:
-            self._settings["batch.size"] = limit
+        if limit < BATCH_BYTES and "batch.size" not in self._settings.extra:
+            self._smaller = {"batch.size": limit}
             self._renew()
 
     def _renew(self) -> None:
@@ -173,12 +175,30 @@ class KafkaSink:
         self._producer = self._new_producer()
 
     def _fault_of(self, topic: str) -> Fault | None:
-        fault: Fault | None
+        """Tell what is the matter with a topic; one that is asked for by its name may be made by that."""
         try:
-            fault = self._producer.list_topics(topic, METADATA_SECONDS).topics[topic].error
+            there = self._producer.list_topics(timeout=METADATA_SECONDS)
+            if topic not in there.topics and is_embedded(there):
+                there = self._producer.list_topics(topic, METADATA_SECONDS)
         except KafkaException as error:
-            fault = error.args[0]
-        return fault
+            fault: Fault = error.args[0]
+            return fault
+        found = there.topics.get(topic)
+        return Fault(Fault.UNKNOWN_TOPIC_OR_PART) if found is None else found.error
+
+    def _not_there(
+        self, topic: str, fault: Fault, topics: Sequence[str], seconds: float
+    ) -> KafkaError | ConfigurationError:
+        """Tell a topic that nobody made from one of which the cluster cannot say so at the moment."""
+        if fault.code() in MISSING_TOPIC:
+            return SettingsError(
+                f"topic {topic}, to write to, does not exist ({', '.join(topics)} are needed)",
+                f"{how_to_make(topic, self._servers)}, or correct --output-prefix",
+            )
+        return KafkaError(
+            f"the cluster did not say within {seconds:g} s that topic {topic}, to write to, is there: {fault.str()}",
+            "see that all of its brokers are up",
+        )
 
     def write(self, records: Sequence[Record]) -> None:
         """Publish records and wait until each is acknowledged.
@@ -250,7 +270,7 @@ class KafkaSink:
         if refused := codes & REFUSALS.keys():
             return ConfigurationError(f"{what}: {REFUSALS[min(refused)]}")
         if codes & MISSING_TOPIC:
-            return SettingsError(f"{what}: create the topic; this cluster does not make topics by itself")
+            return SettingsError(what, how_to_make(topic, self._servers))
         # In a transaction one that is too large takes the others with it, under codes of their own.
         if codes <= TOO_LARGE or (self._all_or_none and codes & TOO_LARGE):
             advice = f"raise max.message.bytes of the topic (we send up to {MAX_MESSAGE_BYTES})"
@@ -265,36 +285,3 @@ class KafkaSink:
     def close(self) -> None:
         """Drop the connection; `write` has left nothing behind."""
         self._producer.flush(SLICE_SECONDS)
-
-
-def _not_there(
-    topic: str, fault: Fault, topics: Sequence[str], seconds: float
-) -> KafkaError | ConfigurationError:
-    """Tell a topic that nobody made from one of which the cluster cannot say so at the moment."""
-    if fault.code() in MISSING_TOPIC:
-        return SettingsError(
-            f"topic {topic}, to write to, does not exist, and this cluster does not make topics by itself "
-            f"({', '.join(topics)} are needed)",
-            "create it, or correct --output-prefix",
-        )
-    return KafkaError(
-        f"the cluster did not say within {seconds:g} s that topic {topic}, to write to, is there: {fault.str()}",
-        "see that all of its brokers are up",
-    )
-
-
-def _properties(settings: SinkSettings, *, patient: bool) -> dict[str, Any]:
-    return {
-        "queue.buffering.max.kbytes": QUEUE_KBYTES,
-        "queue.buffering.max.messages": 100_000,
-        # How long a missing topic may still be on its way; the default of 30 s delays the error for nothing.
-        "topic.metadata.propagation.max.ms": 5000,
-        "message.timeout.ms": FOR_EVER if patient else int(settings.delivery_seconds * 1000),
-        **settings.extra,
-        "acks": "all",
-        "enable.idempotence": True,
-        # The Java clients' choice: a key lands in the same partition whoever writes it.
-        "partitioner": "murmur2_random",
-        "compression.type": settings.compression,
-        "message.max.bytes": MAX_MESSAGE_BYTES,
-    }

@@ -17,17 +17,11 @@ from confluent_kafka import Message as KafkaMessage
 from broker.alert import Message
 from broker.errors import KafkaError, Unavailable
 from broker.kafka.commits import Commits, after, listed
-from broker.kafka.connection import (
-    MAX_MESSAGE_BYTES,
-    Listener,
-    await_broker,
-    client,
-    connection,
-    look,
-)
+from broker.kafka.connection import Listener, await_broker, client, look
 from broker.kafka.faults import REFUSALS, as_ours
 from broker.kafka.gather import Gatherer
 from broker.kafka.offsets import at_time, committed, places_of, watermarks
+from broker.kafka.properties import of_consumer
 from broker.kafka.terms import Place, as_message, asking, names, place_of
 from broker.kafka.topics import await_topics
 from broker.kafka.watched import watched
@@ -69,7 +63,9 @@ class KafkaSource:
         self._limits = limits
         self._wanted = wanted
         self._listener = Listener("source")
-        self._consumer = client(Consumer, self._properties(), self._listener, kafka.security)
+        self._consumer = client(
+            Consumer, of_consumer(kafka) | {"on_commit": self._on_commit}, self._listener, kafka.security
+        )
         self._commits = Commits(self._consumer.commit)
         self._assigned: set[Place] | None = None
         self._joined_at = 0.0
@@ -87,25 +83,6 @@ class KafkaSource:
         self._there_at_start: frozenset[str] = frozenset()
         self._discovered_at = time.monotonic()
         self._begin(stop)
-
-    def _properties(self) -> dict[str, Any]:
-        kafka = self._kafka
-        return {
-            "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
-            "fetch.max.bytes": 5 * MAX_MESSAGE_BYTES,
-            "queued.max.messages.kbytes": 65_536,
-            **kafka.extra,
-            **connection(kafka.bootstrap_servers, kafka.security),
-            **kafka.membership.properties(),
-            "group.id": kafka.group_id,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "on_commit": self._on_commit,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            # Of offsets that retention has overtaken: what is left of the alerts is read, whatever `start` says.
-            "auto.offset.reset": "earliest",
-        }
 
     def _begin(self, stop: threading.Event) -> None:
         """Wait for a broker and the named topics, then join the group."""

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from broker.kafka.connection import MAX_MESSAGE_BYTES
+from broker.kafka.limits import SIZE
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX, LITE_SUFFIX, REDRIVE_SUFFIX
 
 DAY_MS = 86_400_000
 MOST_COPIES = 3
 """Replicas of a topic where nothing is said and the cluster has brokers enough."""
 
-RETENTION, LARGEST, CLEANUP = "retention.ms", "max.message.bytes", "cleanup.policy"
+RETENTION, LARGEST, CLEANUP = "retention.ms", SIZE, "cleanup.policy"
 COMPRESSION, IN_SYNC, TIMESTAMPS = "compression.type", "min.insync.replicas", "message.timestamp.type"
 
 COMMON = {CLEANUP: "delete", COMPRESSION: "producer", LARGEST: str(MAX_MESSAGE_BYTES)}
@@ -143,7 +144,7 @@ def differences(wanted: TopicPlan, found: TopicState) -> Iterator[Difference]:
     for name, value in wanted.settings.items():
         there = found.settings.get(name, "?")
         if not _suffices(name, there, value):
-            yield Difference(name, there, value, is_unfit=_is_unfit(name, there, found))
+            yield Difference(name, there, value, is_unfit=is_unfit(name, found.settings))
 
 
 def _suffices(name: str, found: str, wanted: str) -> bool:
@@ -154,10 +155,18 @@ def _suffices(name: str, found: str, wanted: str) -> bool:
     return found == wanted
 
 
-def _is_unfit(name: str, found: str, topic: TopicState) -> bool:
-    """Tell what loses records: refused for their size or want of a key, compacted away, or old on arrival."""
+def is_unfit(name: str, settings: Mapping[str, str]) -> bool:
+    """Tell what of a topic loses records: they are refused for their size, compacted away, or old on arrival.
+
+    Parameters
+    ----------
+    name : str
+        Of a setting that is not as planned.
+    settings : mapping of str to str
+        All of the topic's.
+    """
     if name == CLEANUP:
-        return "compact" in found
+        return "compact" in settings.get(name, "")
     if name == TIMESTAMPS:
-        return topic.settings.get(RETENTION) != "-1"
+        return settings.get(RETENTION) != "-1"
     return name == LARGEST

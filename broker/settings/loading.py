@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from broker.errors import SettingsError
@@ -16,6 +17,25 @@ from broker.settings.whole import PREFIX, Settings
 
 MOST_KEYS = 1000
 """Of a mapping in a file of settings, merged ones counted."""
+
+MOST_SHOWN = 60
+"""Characters of a value that is refused."""
+
+WANTED = {
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+}
+"""What was wanted, by pydantic's name of a fault. Only of such as no secret can have, as what was found is shown."""
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -136,11 +156,21 @@ def _refuse_unknown_environment(environment: Iterable[str]) -> None:
 
 
 def _one_line(error: ValidationError, config: Path | None) -> str:
-    faults = []
-    for fault in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "is no setting: correct its name or remove it"
-        faults.append(f"{where}: {message}" if where else message)
-    return "; ".join(faults) + (f" (with {config})" if config else "")
+    faults = "; ".join(_told(fault) for fault in error.errors(include_url=False))
+    return faults + (f" (with {config})" if config else "")
+
+
+def _told(fault: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] in WANTED:
+        wanted = WANTED[fault["type"]].format(**fault.get("ctx", {}))
+        return f"{where} is {_shortened(fault['input'])}, wanted {wanted}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        message = "is no setting: correct its name or remove it"
+    return f"{where}: {message}" if where else message
+
+
+def _shortened(found: object) -> str:
+    text = repr(found)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

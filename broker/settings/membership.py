@@ -68,7 +68,8 @@ class Kip848(Section):
     Attributes
     ----------
     instance_id : str or None
-        As of `Classic`.
+        Name of this member that outlives it: one that comes back within its session keeps its partitions, and no
+        rebalance disturbs the others. No two consumers may share it.
     assignor : "uniform", "range" or None
         None leaves it to the cluster.
     """

@@ -149,13 +149,18 @@ class Stage:
 
     def progress(self, share: float) -> None:
         """Wait until a share of the alerts is done."""
-        self.until(lambda: self.done() >= share * self.count, f"{share:.0%} of the alerts")
+        self.until(lambda: self._comes_to(share), f"{share:.0%} of the alerts")
+
+    def _comes_to(self, share: float) -> bool:
+        ended = [process.poll() for process in self.running]
+        assert not ended or ended[-1] not in {1, 2} or None in ended, f"no consumer is left\n{self.logs()}"
+        return self.done() >= share * self.count
 
     def finish(self) -> None:
         """See that all alerts are done, with a consumer more if need be, and end what runs."""
         if not any(process.poll() is None for process in self.running):
             self.consumer()
-        self.until(lambda: self.done() == self.count, "the end")
+        self.until(lambda: self._comes_to(1.0), "the end")
         self.end(signal.SIGTERM)
 
     def end(self, number: signal.Signals) -> None:

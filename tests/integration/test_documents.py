@@ -88,6 +88,26 @@ def ending(command: str) -> str:
     return command
 
 
+def consumer_command() -> str:
+    """What the README tells an operator to leave running."""
+    (command,) = [
+        line
+        for line in readme_commands()
+        if "broker-consumer" in line and "--check" not in line and "--head" not in line
+    ]
+    return command
+
+
+def place(command: str) -> int:
+    """Bring commands into their order: a subscriber has something to see only behind the consumer."""
+    before = (
+        command.startswith(".venv/bin/broker-topics"),
+        command.endswith("--check"),
+        command == consumer_command(),
+    )
+    return before.index(True) if any(before) else len(before)
+
+
 def predictions(folder: Path) -> list[dict[str, str]]:
     """Read what the head said."""
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
@@ -96,14 +116,14 @@ def predictions(folder: Path) -> list[dict[str, str]]:
 
 def test_the_readme_s_commands_work(here, cluster):
     commands = [command for command in readme_commands() if command not in BY_OTHER_TESTS]
-    # The consumer comes first: a subscriber has something to see only behind it.
-    commands.sort(key=lambda command: "broker-consumer" not in command or "--head" in command)
+    commands.sort(key=place)
     said = {}
     for command in commands:
         done = typed(ending(command), here, cluster.servers)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         said[command] = done.stdout + done.stderr
-    assert f"consumed {ALERTS + 2}: enriched {ALERTS + 1}" in said[commands[0]]
+    assert f"consumed {ALERTS + 2}: enriched {ALERTS + 1}" in said[consumer_command()]
+    assert "none to be mended: the consumer can start" in said[f"{consumer_command()} --check"]
     fitted = next(text for command, text in said.items() if "fit-head" in command)
     assert f"{ALERTS} labels with their alert; 0 labels without an alert" in fitted
     assert (here / "my_head.png").exists()
@@ -121,13 +141,13 @@ def example(here: Path, cluster, topic: str, threshold: str = "0") -> subprocess
 
 
 def test_the_subscriber_s_example_shows_alerts_it_chose_by_their_headers(here, cluster):
-    typed(ending(next(c for c in readme_commands() if "broker-consumer" in c)), here, cluster.servers)
+    typed(ending(consumer_command()), here, cluster.servers)
     # Not the first run where the README's commands went before: each sees the same.
     done = example(here, cluster, "alerts.enriched")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("lsst:") == ALERTS
-    assert "anomaly 0." in done.stdout
-    assert f"{ALERTS + 1} of {ALERTS + 1} alerts have an anomaly of 0.0 or more" in done.stderr
+    assert "interesting 0." in done.stdout
+    assert f"{ALERTS + 1} of {ALERTS + 1} alerts are interesting to 0.0 or more" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -140,10 +160,19 @@ def test_the_subscriber_s_example_shows_alerts_it_chose_by_their_headers(here, c
     ],
 )
 def test_the_subscriber_s_example_says_what_it_was_wrongly_given(here, cluster, topic, threshold, why):
-    typed(ending(next(c for c in readme_commands() if "broker-consumer" in c)), here, cluster.servers)
+    typed(ending(consumer_command()), here, cluster.servers)
     done = example(here, cluster, topic, threshold)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(why)
+
+
+def test_all_of_it_can_be_tried_on_one_machine(here):
+    text = (PROJECT / "docs" / "operating.md").read_text()
+    (script,) = re.findall(r"```sh\n(broker-embedded-kafka.*?)```", text, re.DOTALL)
+    done = typed(f"set -e; PATH={shlex.quote(PROGRAMS)}:$PATH\n{script}", here, "")
+    assert done.returncode == 0, done.stderr
+    assert f"consumed {ALERTS}: enriched {ALERTS}" in done.stdout
+    assert f"{ALERTS} records" in done.stderr
 
 
 def test_the_operator_s_example_is_a_configuration_that_runs(here, cluster):

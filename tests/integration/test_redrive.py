@@ -206,7 +206,10 @@ def test_without_the_redrive_topic_it_says_how_to_make_it(cluster: Cluster, redr
     write(cluster, letter_of(Message(b"x", topic, 0, 0), topic))
     code, output, log = redrive(topic)
     assert (code, output) == (2, "")
-    assert f"does not exist: make it by broker-topics --prefix {topic} --create" in log
+    assert (
+        f"does not exist: make it by broker-topics --prefix {topic} --bootstrap-servers {cluster.servers} --create"
+        in log
+    )
     assert redrive(topic, "--dry-run")[0] == 0
 
 

@@ -2,11 +2,15 @@
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from broker.kafka import EmbeddedKafka
+
 from .conftest import Cluster
+from .kafka_server import KafkaServer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -121,3 +125,35 @@ def test_more_copies_than_brokers_are_refused(cluster: Cluster, topics: Run) -> 
     assert code == 2
     assert "--replication 3: the cluster has 1 broker: give no more" in log
     assert list(there(cluster.servers, source)) == [source]
+
+
+class MakesTopics(KafkaServer):
+    """A cluster that makes a topic for whoever asks for it by its name, Kafka's own default."""
+
+    def _properties(self) -> dict[str, object]:
+        return {**super()._properties(), "auto.create.topics.enable": "true"}
+
+
+def test_a_cluster_that_makes_topics_by_itself_is_not_led_to(run: Run, untrained_model: Path) -> None:
+    with MakesTopics() as server:
+        topic = Cluster(server.bootstrap_servers).make(outputs=False)
+        servers = ("--bootstrap-servers", server.bootstrap_servers)
+        consumer = ("--topic", topic, *servers, "--model", str(untrained_model), "--exit-at-end")
+        code, _, log = run("broker-consumer", *consumer)
+        assert code == 2
+        advice = f"make it by broker-topics --prefix {topic} {' '.join(servers)} --create"
+        assert advice in log.splitlines()[-1]
+        assert list(there(server.bootstrap_servers, "alerts")) == [topic]
+        assert run(*advice.removeprefix("make it by ").split())[0] == 0
+        assert run("broker-consumer", *consumer)[0] == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--create",)])
+def test_an_embedded_kafka_is_not_asked(run: Run, more: tuple[str, ...]) -> None:
+    with EmbeddedKafka() as kafka:
+        kafka.create_topic("alerts", 2)
+        code, _, log = run(
+            "broker-topics", "--prefix", "alerts", "--bootstrap-servers", kafka.bootstrap_servers, *more
+        )
+    assert (code, log.count("\n")) == (2, 1)
+    assert "an embedded Kafka makes topics by itself" in log

@@ -38,17 +38,12 @@ def check(kafka: EmbeddedKafka, topic: str, *arguments: str, **registry: str) ->
 
 
 def row(result: Result, check: str) -> list[str]:
-    """What was found and what to do, where a cell may go over several lines."""
-    rows: list[list[str]] = []
-    for line in result.stdout.splitlines():
-        if "│" in line:
-            cells = [cell.strip() for cell in line.split("│")[1:-1]]
-            if cells[0] or not rows:
-                rows.append(cells)
-            else:
-                rows[-1] = [f"{above} {below}".strip() for above, below in zip(rows[-1], cells, strict=True)]
-    (found,) = [cells[1:] for cells in rows if cells[0].replace(" ", "") == check.replace(" ", "")]
-    return found
+    """What was found and what to do; in a pipe a row is one line, however long."""
+    lines = (line.split("│")[1:-1] for line in result.stdout.splitlines() if "│" in line)
+    rows = [[cell.strip() for cell in cells] for cells in lines]
+    (cells,) = [cells for cells in rows if cells[1] == check]
+    assert cells[0] == ("NO" if cells[3] else "ok")
+    return cells[2:]
 
 
 def test_all_is_well(kafka: EmbeddedKafka) -> None:
@@ -56,13 +51,28 @@ def test_all_is_well(kafka: EmbeddedKafka) -> None:
     assert result.exit_code == 0, result.output
     for cell in ("model", "topic sound.dead-letter", "answers; nothing is encrypted", "2 partitions"):
         assert cell in result.stdout
+    assert result.stdout.rstrip().endswith("things tried, none to be mended: the consumer can start")
 
 
 def test_what_is_not_well_has_what_to_do(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     result = check(kafka, "alone", "--model", str(tmp_path / "none.onnx"))
     assert result.exit_code == 2
-    for cell in ("topic alone.enriched", "create it, or correct its name", "give another with --model"):
-        assert cell in result.stdout
+    assert "give another with --model" in result.stdout
+    advice = f"make it by broker-topics --prefix alone --bootstrap-servers {kafka.bootstrap_servers} --create"
+    assert row(result, "topic alone.enriched")[1] == f"{advice}, or correct its name"
+    assert "things tried, 3 to be mended" in result.stdout
+
+
+@pytest.mark.parametrize("end", ["kafka", "sink"])
+def test_a_property_that_librdkafka_does_not_know(
+    kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv(f"BROKER_{end.upper()}__EXTRA", '{"no.such.property": 1}')
+    result = check(kafka, "sound")
+    assert result.exit_code == 2
+    found, remedy = row(result, f"{'source' if end == 'kafka' else 'sink'}: settings of the client")
+    assert "no.such.property" in found
+    assert remedy == "correct or remove it"
 
 
 def test_a_head_that_cannot_be_read(kafka: EmbeddedKafka) -> None:

@@ -349,7 +349,7 @@ ALERT = {
     "object_id": "169298433191313408",
     "ra": 151.909375,
     "dec": -2.5,
-    "morphology_top": "transient",
+    "morphology_top": "edge_on",
     "photoz": {"point": 0.5, "low": 0.25, "high": 0.75},
     "anomaly": 0.9912,
     "flags": ["no_host", "outside_training_range", "cutout_unreadable:difference", "edge"],
@@ -384,7 +384,7 @@ class TestTable:
     @pytest.mark.parametrize("width", [40, 79, 80, 120, 160, 250])
     def test_numbers_flags_and_errors_are_whole_at_every_width(self, width: int) -> None:
         alert = " ".join(self.shown({"enrichment": ALERT}, width))
-        assert all(word in alert.split() for word in (*NUMBERS, *ALERT["flags"], "transient"))
+        assert all(word in alert.split() for word in (*NUMBERS, *ALERT["flags"], "edge_on"))
         letter = self.shown(LETTER, width)
         assert "".join(LETTER["error"].split()) in "".join("".join(letter).split())
         assert "container_invalid" in " ".join(letter)
@@ -400,7 +400,12 @@ class TestTable:
         assert heading.split() == ["alert", "id", "object", "id", "ra", "dec"]
         assert second.split()[-2:] == ["anomaly", "flags"]
         assert ids.split() == list(NUMBERS[:4])
-        assert answers.split() == ["transient", *NUMBERS[4:], "no_host"]
+        assert answers.split() == ["edge_on", *NUMBERS[4:], "no_host"]
+
+    @pytest.mark.parametrize("top", ["star", "transient", "bogus"])
+    def test_what_is_no_galaxy_shows_no_redshift(self, top: str) -> None:
+        _, line = self.shown({"enrichment": {**ALERT, "morphology_top": top, "flags": []}}, 160)
+        assert line.split()[4:] == [top, "-", "-", "0.9912"]
 
     def test_160_columns_give_it_one(self) -> None:
         heading, line = self.shown({"enrichment": {**ALERT, "flags": ["edge"]}}, 160)

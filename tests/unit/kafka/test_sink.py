@@ -70,7 +70,7 @@ def test_a_topic_that_nobody_made_is_for_whoever_makes_topics(
 ) -> None:
     monkeypatch.setattr(sink, "_fault_of", lambda _topic: Fault(Fault.UNKNOWN_TOPIC_OR_PART))
     with pytest.raises(
-        SettingsError, match=r"topic a, to write to, does not exist.*\(a, b are needed\): create"
+        SettingsError, match=r"topic a, to write to, does not exist.*\(a, b are needed\): create it"
     ):
         sink.require(["a", "b"], 0.1)
 
