@@ -132,7 +132,8 @@ def original_datum(value: bytes) -> bytes:
         return value[5:]
     # Not by its reader of containers: that refuses a schema for the defaults in it, which decide no byte.
     source = io.BytesIO(value)
-    header: Any = fastavro.schemaless_reader(source, _HEADER, None)
+    # A name in the metadata that is no UTF-8 decides none either: nobody asks for it.
+    header: Any = fastavro.schemaless_reader(source, _HEADER, None, handle_unicode_errors="replace")
     while fastavro.schemaless_reader(source, _LONG, None) == 0:
         source.read(17)  # an empty block: its size of one byte, and the marker
     content: Any = fastavro.schemaless_reader(source, _BYTES, None)

@@ -135,6 +135,15 @@ def test_a_block_that_inflates_without_end_is_refused():
     refused(block_of(b"deflate", bomb), "inflates to more than")
 
 
+def test_a_name_in_the_metadata_that_is_no_text_decides_nothing():
+    """Found by flipping bits: fastavro cannot open such a container, whose record is whole."""
+    sound = written(RECORDS[3:4], metadata={"number": "1"})
+    broken = sound.replace(b"number", b"\xf6umber")
+    with pytest.raises(UnicodeDecodeError):
+        next(fastavro.reader(io.BytesIO(broken)))
+    assert ContainerReader().record(broken)[1] == ContainerReader().record(sound)[1]
+
+
 def test_a_negative_count_of_metadata_is_legal():
     entries = b"".join(long(len(raw)) + raw for raw in (b"avro.schema", b'"long"'))
     value = (
