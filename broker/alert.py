@@ -47,6 +47,8 @@ class Message:
         Where it stood in the source.
     timestamp_ms : int or None
         Milliseconds since the Unix epoch, None where the broker gave none.
+    tenure : int
+        In which of our times of holding its partition it was taken.
     """
 
     value: bytes | None
@@ -56,6 +58,7 @@ class Message:
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
+    tenure: int = 0
 
 
 @dataclass(frozen=True, slots=True)

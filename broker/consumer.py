@@ -1,18 +1,17 @@
-"""The loop: poll, process, deliver.
+"""The loop: read, hand over to be processed, deliver what is finished.
 
-Nothing is committed before every record of the batch is acknowledged (`broker.delivery`), and an error on the way ends
-the loop before the commit: the batch comes again. The loop is synchronous: partitions change hands only inside a poll,
-or while a batch waits for Kafka or the network, which `Source.holds` then tells.
-
-What is held is bounded whatever comes. A batch is bounded where it is taken, but small messages may inflate: it is
-delivered in parts, each of which is closed when its records reach a number of bytes, and is to a delivery a batch.
+Nothing is committed before every record of a part is acknowledged (`broker.delivery`), and an error on the way ends
+the loop before the commit: what was in hand comes again. Kafka is spoken to by the loop's own thread alone, so
+partitions change hands only inside a poll, or while a part waits for Kafka; `Source.holds` then tells. Alerts become
+parcels beside it (`broker.processing`), while the part before them is delivered.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,19 +19,17 @@ from broker.alert import Message, Outcome, Parcel, Rejected
 from broker.flags import is_partial
 from broker.metrics import Metrics
 from broker.probes import Health
+from broker.processing import Processing
 
 LAG_SECONDS = 5.0
 """Time between two looks at the lag."""
 
-MOST_MESSAGES = 64
-"""Messages of a piece, between which there may be a word to the group: as many as the network takes at once."""
-
-PIECE_SECONDS = 1.0
-"""A piece takes no longer, as far as one before it tells."""
-
 STAY_SECONDS = 2.0
-"""Time between two words to the group while a batch is processed. Together with a piece it is half of the 6 s below
-which no Kafka takes a session (``group.min.session.timeout.ms``) and librdkafka no ``max.poll.interval.ms``."""
+"""Time between two words to the group while there is no room for more: a third of the 6 s below which no Kafka takes a
+session (``group.min.session.timeout.ms``) and librdkafka no ``max.poll.interval.ms``."""
+
+LOOK_SECONDS = 0.02
+"""How long a finished part is waited for before there is another look at what there is to read."""
 
 PART_BYTES = 32 * 1024 * 1024
 """Bytes of a batch by default, as of `broker.settings.ConsumerSettings.batch_bytes`: an ordinary batch is one part."""
@@ -130,13 +127,16 @@ class Consumer:
         Messages to outcomes, one for one, made as they are taken.
     pack : callable
         Outcome to its records.
-    batch_size, linger_seconds : int, float
-        Of one poll.
+    batch_size : int
+        Messages that wait while others are processed, at most.
+    linger_seconds : float
+        Longest wait of a poll where nothing is in hand: how soon it is seen that we are told to stop.
     part_bytes : int
-        Bytes of records after which those made so far are delivered; the last record may exceed it.
+        Bytes of messages that wait, and of records after which those made so far are delivered; the last of each may
+        exceed it.
     exit_at_end : bool
     stop : threading.Event
-        Set from outside, as by a signal handler; the batch in hand is finished first.
+        Set from outside, as by a signal handler; what is being processed is finished first.
     """
 
     source: Source
@@ -152,11 +152,14 @@ class Consumer:
     exit_at_end: bool = False
     summary: Summary = field(default_factory=Summary)
     _silence: "Timer" = field(init=False)
-    _pace: "Pace" = field(init=False)
+    _lag: "Timer" = field(init=False)
+    _report: "Timer" = field(init=False)
+    _began: float | None = None
 
     def __post_init__(self) -> None:
         self._silence = Timer(STAY_SECONDS)
-        self._pace = Pace(MOST_MESSAGES, PIECE_SECONDS)
+        self._lag = Timer(LAG_SECONDS)
+        self._report = Timer(REPORT_SECONDS)
 
     def run(self) -> Summary:
         """Turn until stopped, or until the end where that is asked for.
@@ -164,112 +167,67 @@ class Consumer:
         Raises
         ------
         KafkaError, ConfigurationError
-            From source and sink, before the commit of the batch in hand.
+            From source and sink, before the commit of what is in hand.
         """
-        lag = Timer(LAG_SECONDS)
-        report = Timer(REPORT_SECONDS)
-        began: float | None = None
-        while not self.stop.is_set():
-            batch = self._poll()
-            if batch:
-                began = began or time.monotonic()
-                self._turn(batch)
-                self.summary.busy_seconds = time.monotonic() - began
-            # Also after a batch: a topic that others go on writing to never falls silent.
-            if self.exit_at_end and self.source.at_end:
-                break
-            if lag.due():
-                self.metrics.lag(self.source.lag)
-            if report.due():
-                logger.info("%s", self.summary)
+        work = Processing(
+            self.pipeline, self.pack, self.metrics, most_waiting=self.batch_size, most_bytes=self.part_bytes
+        )
+        with closing(work):
+            while not self._is_done(work):
+                self._read(work, self.linger_seconds if work.idle else 0.0)
+                if part := self._finished(work):
+                    # Something to do while this is delivered.
+                    self._read(work, 0.0)
+                    self._deliver(part)
+                self._tell(work)
         return self.summary
 
-    def _poll(self) -> Sequence[Message]:
+    def _is_done(self, work: Processing) -> bool:
+        if not work.idle:
+            return False
+        return self.stop.is_set() or (self.exit_at_end and self.source.at_end)
+
+    def _read(self, work: Processing, seconds: float) -> None:
+        """Take what there is room for, waiting for it so long at most."""
+        if self.stop.is_set():
+            work.drop_waiting()
+        elif (room := work.room) > 0:
+            batch = self._poll(room, seconds)
+            if batch:
+                self._began = self._began or time.monotonic()
+                work.offer(batch)
+            return
+        if self._silence.due():
+            self.source.keep_alive()
+
+    def _poll(self, room: int, seconds: float) -> Sequence[Message]:
         began = time.monotonic()
-        batch = self.source.poll(self.batch_size, self.linger_seconds)
+        batch = self.source.poll(room, seconds)
         self._silence.start()
-        held = self.source.assigned or 0
-        self.health.turned(held)
         self.health.waiting(self.source.silent_seconds)
-        self.metrics.assigned(held)
         if batch:
             self.metrics.stage("poll", time.monotonic() - began)
         return batch
 
-    def _turn(self, batch: Sequence[Message]) -> None:
-        parcels = self._parcels(batch)
-        # No name is given to a part: it must be gone before the next is made.
-        while self._deliver(self._part(parcels)):
-            pass
+    def _finished(self, work: Processing) -> Sequence[Parcel]:
+        return () if work.idle else work.part(LOOK_SECONDS)
 
-    def _deliver(self, part: Sequence[Parcel]) -> bool:
-        if not part:
-            return False
+    def _deliver(self, part: Sequence[Parcel]) -> None:
         outcomes = [parcel.outcome for parcel in self.delivery.deliver(part)]
         self.metrics.published(outcomes)
         self.summary.add(outcomes)
-        return True
+        self.summary.busy_seconds = time.monotonic() - (self._began or 0.0)
 
-    def _part(self, parcels: Iterator[Parcel]) -> list[Parcel]:
-        """Take parcels until their bytes reach the bound."""
-        began, left = time.monotonic(), self.part_bytes
-        part: list[Parcel] = []
-        for parcel in parcels:
-            part.append(parcel)
-            left -= parcel.size
-            if left <= 0:
-                break
-        if part:
-            self.metrics.stage("process", time.monotonic() - began)
-        return part
-
-    def _parcels(self, batch: Sequence[Message]) -> Iterator[Parcel]:
-        start = 0
-        while start < len(batch):
-            piece = batch[start : start + self._pace.messages]
-            start += len(piece)
-            yield from map(self.pack, self._outcomes(piece))
-
-    def _outcomes(self, piece: Sequence[Message]) -> Iterator[Outcome]:
-        """Run a piece, and set the pace by the longest that an outcome was waited for."""
-        longest, since = 0.0, time.monotonic()
-        for outcome in self.pipeline(piece):
-            longest = max(longest, time.monotonic() - since)
-            self._stay()
-            yield outcome
-            since = time.monotonic()
-        self._pace.took(len(piece), longest)
-
-    def _stay(self) -> None:
-        """Keep the group from taking a slow model for a dead member; a turn that is quick needs no word."""
-        if self._silence.due():
-            self.source.keep_alive()
-            self.health.turned(self.source.assigned or 0)
-
-
-class Pace:
-    """How many messages a piece has: as many as take a given time, found by what the pieces before took.
-
-    Begins with one, as nothing is known of the network yet, and at most doubles from one piece to the next.
-
-    Parameters
-    ----------
-    most : int
-    seconds : float
-
-    Attributes
-    ----------
-    messages : int
-    """
-
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most, self._seconds = most, seconds
-        self.messages = 1
-
-    def took(self, messages: int, seconds: float) -> None:
-        """Note how long a piece took."""
-        fit = int(messages * self._seconds / max(seconds, 1e-6))
-        self.messages = max(1, min(fit, 2 * self.messages, self._most))
+    def _tell(self, work: Processing) -> None:
+        """Say that we are alive, to whoever asks: a network that does not come back is not."""
+        held = self.source.assigned or 0
+        self.metrics.assigned(held)
+        if work.moved:
+            self.health.turned(held)
+        if self._lag.due():
+            self.metrics.lag(self.source.lag)
+        if self._report.due():
+            logger.info("%s", self.summary)
 
 
 class Timer:

@@ -49,6 +49,9 @@ class Patience(Protocol):
     def wait(self, seconds: float, why: str) -> None:
         """Wait, keeping the group's membership and telling whoever asks; raises when told to stop."""
 
+    def turn(self, why: str) -> None:
+        """Take one turn of waiting; raises when told to stop."""
+
     def over(self) -> None:
         """Note that what was waited for has come."""
 
@@ -126,8 +129,9 @@ class AtLeastOnce(_Delivery):
                 parcels[i] = self.smaller(parcels[i])
                 shrunk.add(i)
                 again += [(i, k) for k in range(len(parcels[i].records))]
-            except Unavailable:
+            except Unavailable as error:
                 again.append((i, j))
+                self.patience.turn(str(error))
         return again
 
 

@@ -4,13 +4,13 @@ The rule of the grid stands in `broker.resampling`; here it is decided what goes
 The grid keeps the stamp's own axes: the sky's orientation is not applied, the network is trained on all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from broker import flags
+from broker import flags, native
 from broker.alert import ROLES, Alert, Float32Array, Survey
 from broker.contract import Grid
 from broker.cutouts import Cutout, read_cutout
@@ -62,6 +62,23 @@ _Frame: TypeAlias = tuple[tuple[int, ...], tuple[float, float], float]
 
 _Prepared: TypeAlias = tuple[int, Float32Array, BoolArray]
 """Index of the role, pixels without sky, which of them are valid."""
+
+
+class _Given(NamedTuple):
+    """A stamp that was read: index of its role, and where and how large its native pixels are (arcsec)."""
+
+    role: int
+    cutout: Cutout
+    centre: tuple[float, float]
+    scale: float
+
+
+class _Found(NamedTuple):
+    """Of a stamp: noise of a native pixel, 0 where it cannot be told; invalid pixels; a side without a valid one."""
+
+    noise: float
+    invalid: int
+    is_bare: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,32 +168,20 @@ def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> S
     mask = np.zeros_like(image)
     noise = [0.0] * len(ROLES)
     words: list[str] = []
-    groups: dict[_Frame, list[_Prepared]] = {}
-    for index, (role, cutout) in enumerate(zip(ROLES, cutouts, strict=True)):
-        if cutout is None:
-            continue
-        valid = np.abs(cutout.image) < LARGEST_PIXEL
-        words += _pixel_flags(role, alert, cutout, valid)
-        sky, native_noise = sky_and_noise(
-            cutout.image, valid, cutout.variance, survey=alert.survey, role=role
-        )
-        if native_noise > 0.0:
-            frame = cutout.image.shape, centre(alert, cutout), native_scale(alert.survey, cutout)
-            noise[index] = grid_noise(native_noise, frame[2], scale)
-            pixels = cutout.image - np.float32(sky) if sky else cutout.image
-            groups.setdefault(frame, []).append((index, pixels, valid))
-    for (_, middle, native), members in groups.items():
-        chosen, pixels_of, valid_of = zip(*members, strict=True)
-        laid = resample(np.array(pixels_of), np.array(valid_of), middle, native, scale, size)
-        if len(members) == len(ROLES):
-            image, mask = laid
-        else:
-            image[list(chosen)], mask[list(chosen)] = laid
+    there = [
+        _Given(role, cutout, centre(alert, cutout), native_scale(alert.survey, cutout))
+        for role, cutout in enumerate(cutouts)
+        if cutout is not None
+    ]
+    put = _put_in_numpy if native.stamp is None else _put_compiled
+    for given, found in zip(there, put(alert.survey, there, scale, image, mask), strict=True):
+        words += _pixel_flags(alert.survey, given, found)
+        noise[given.role] = grid_noise(found.noise, given.scale, scale)
     covered = np.add.reduce(mask.reshape(len(ROLES), -1), axis=1)
-    for index, cutout in enumerate(cutouts):
-        if cutout is not None and (noise[index] == 0.0 or covered[index] == 0.0):
-            noise[index] = 0.0
-            words.append(flags.of_stamp(flags.NOISE_UNKNOWN, ROLES[index]))
+    for given in there:
+        if noise[given.role] == 0.0 or covered[given.role] == 0.0:
+            noise[given.role] = 0.0
+            words.append(flags.of_stamp(flags.NOISE_UNKNOWN, ROLES[given.role]))
     return Stamps(
         image=image,
         mask=mask,
@@ -185,6 +190,41 @@ def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> S
         valid_fraction=covered / np.float32(size * size),
         flags=tuple(dict.fromkeys(words)),
     )
+
+
+def _put_compiled(
+    survey: Survey, there: Sequence[_Given], scale: float, image: Float32Array, mask: Float32Array
+) -> Iterator[_Found]:
+    """Lay stamps one by one; as `_put_in_numpy` does, but for the last bits."""
+    assert native.stamp is not None
+    for index, cutout, (x, y), own in there:
+        pixels = np.ascontiguousarray(cutout.image)
+        variance = None if cutout.variance is None else np.ascontiguousarray(cutout.variance)
+        has_sky = _has_sky(survey, ROLES[index])
+        _, noise, invalid, is_bare = native.stamp(
+            *(pixels, variance, *pixels.shape, x, y, scale / own, image.shape[-1], has_sky),
+            *(image[index], mask[index]),
+        )
+        yield _Found(noise, invalid, is_bare)
+
+
+def _put_in_numpy(
+    survey: Survey, there: Sequence[_Given], scale: float, image: Float32Array, mask: Float32Array
+) -> Iterator[_Found]:
+    """Lay stamps, those of one frame together."""
+    groups: dict[_Frame, list[_Prepared]] = {}
+    for index, cutout, middle, own in there:
+        valid = np.abs(cutout.image) < LARGEST_PIXEL
+        sky, noise = sky_and_noise(cutout.image, valid, cutout.variance, survey=survey, role=ROLES[index])
+        yield _Found(noise, valid.size - int(np.count_nonzero(valid)), _has_bare_side(valid))
+        if noise > 0.0:
+            pixels = cutout.image - np.float32(sky) if sky else cutout.image
+            groups.setdefault((cutout.image.shape, middle, own), []).append((index, pixels, valid))
+    for (_, middle, own), members in groups.items():
+        chosen, pixels_of, valid_of = map(list, zip(*members, strict=True))
+        image[chosen], mask[chosen] = resample(
+            np.array(pixels_of), np.array(valid_of), middle, own, scale, image.shape[-1]
+        )
 
 
 def _psf_fwhm(alert: Alert, science: Cutout | None) -> float | None:
@@ -285,24 +325,30 @@ def sky_and_noise(
     low, middle = (int(q * (values.size - 1)) for q in (0.16, 0.5))
     ordered = np.partition(values, (low, middle))
     noise = float(ordered[middle]) - float(ordered[low])
-    sky = float(ordered[middle]) if survey is Survey.ZTF and role != "difference" else 0.0
+    sky = float(ordered[middle]) if _has_sky(survey, role) else 0.0
     return sky, noise
 
 
-def _pixel_flags(role: str, alert: Alert, cutout: Cutout, valid: BoolArray) -> list[str]:
+def _has_sky(survey: Survey, role: str) -> bool:
+    """Whether the survey leaves the sky in such a stamp."""
+    return survey is Survey.ZTF and role != "difference"
+
+
+def _has_bare_side(valid: BoolArray) -> bool:
+    return not all(side.any() for side in (valid[0], valid[-1], valid[:, 0], valid[:, -1]))
+
+
+def _pixel_flags(survey: Survey, given: _Given, found: _Found) -> list[str]:
     """Raise the flags that need the native pixels."""
+    role, cutout = ROLES[given.role], given.cutout
     words = []
-    if not valid.all():
-        if 1.0 - valid.mean() > NAN_FRACTION:
-            words.append(flags.of_stamp(flags.NAN_PIXELS, role))
-        border = (valid[0], valid[-1], valid[:, 0], valid[:, -1])
-        if role == "science" and not all(side.any() for side in border):
-            words.append(flags.EDGE)
-    if alert.survey is Survey.ZTF and min(valid.shape) < 2 * ZTF_HALF_SIDE + 1:
+    if found.invalid > NAN_FRACTION * cutout.image.size:
+        words.append(flags.of_stamp(flags.NAN_PIXELS, role))
+    if role == "science" and found.is_bare:
         words.append(flags.EDGE)
-    if alert.survey is Survey.LSST and (
-        cutout.pixel_scale != native_scale(alert.survey, cutout) or cutout.centre != centre(alert, cutout)
-    ):
+    if survey is Survey.ZTF and min(cutout.image.shape) < 2 * ZTF_HALF_SIDE + 1:
+        words.append(flags.EDGE)
+    if survey is Survey.LSST and (cutout.pixel_scale != given.scale or cutout.centre != given.centre):
         words.append(flags.WCS_IMPLAUSIBLE)
     return words
 

@@ -80,12 +80,13 @@ class RecordBuilder:
         refused = next((record for record in parcel.records if not self._fits(record)), parcel.records[0])
         topic, size = refused.topic, refused.size
         if isinstance(parcel.outcome, Rejected):
-            if parcel.message.value is None:
+            smaller = self._without_value(parcel.outcome)
+            if parcel.message.value is None or smaller.size >= size:
                 raise KafkaError(
-                    f"{topic} does not take a dead letter of {size} bytes without the message's own: raise its "
+                    f"{topic} does not take a dead letter of {size} bytes, and none can be smaller: raise its "
                     "max.message.bytes"
                 )
-            return Parcel(parcel.outcome, (self._without_value(parcel.outcome),))
+            return Parcel(parcel.outcome, (smaller,))
         detail = f"its record of {size} bytes is larger than {topic} takes: raise max.message.bytes there, and redrive"
         return self._letter(Rejected(parcel.message, Reason.MESSAGE_TOO_LARGE, detail))
 

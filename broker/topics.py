@@ -21,8 +21,8 @@ def how_to_make(topic: str, servers: str) -> str:
     """Say how to make a topic: one of our own by our own program."""
     for suffix in OWN_SUFFIXES:
         if topic.endswith(suffix):
-            prefix = topic.removesuffix(suffix)
-            return f"make it by broker-topics --prefix {prefix} --bootstrap-servers {servers} --create"
+            at = f"--prefix {topic.removesuffix(suffix)} --bootstrap-servers {servers.strip(', ')}"
+            return f"make it by broker-topics {at} --create"
     return "create it"
 
 

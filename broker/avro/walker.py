@@ -4,13 +4,16 @@ A walk is strict: it refuses what breaks the schema, trailing bytes included, so
 passes decodes whole. It is fast because runs of fields without arrays or bytes, and the
 items of histories, are matched by one regular expression each (`broker.avro.pattern`);
 whatever does not match is read by `broker.avro.exact`, which accepts or refuses it.
+Where the compiled helper was built (`broker.native`), it walks what is usual in one call.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from broker import native
 from broker.avro.exact import ExactReader, Leaves, blocks, read_index, read_sized
 from broker.avro.pattern import Pattern, is_regular
+from broker.avro.program import Program, write_program
 from broker.avro.types import Array, Primitive, Record, Type, Union, least_size, resolve
 from broker.errors import DatumError
 
@@ -35,12 +38,20 @@ class Walker:
         The wanted paths this schema has.
     """
 
-    def __init__(self, paths: Sequence[str], steps: Sequence[_Step], *, to_the_end: bool) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        steps: Sequence[_Step],
+        program: Program | None = None,
+        *,
+        to_the_end: bool,
+    ) -> None:
         self.paths = tuple(paths)
         self._single = tuple(path for path in paths if "[]" not in path)
         self._listed = tuple(path for path in paths if "[]" in path)
         self._steps = tuple(steps)
         self._to_the_end = to_the_end
+        self._program = program
 
     def __call__(self, datum: bytes | memoryview) -> Leaves:
         """Walk a datum.
@@ -85,6 +96,11 @@ class Walker:
         DatumError
         """
         data = memoryview(datum)
+        program = self._program
+        if native.walk is not None and program is not None:
+            walked = native.walk(program.code, data, at, program.paths, program.listed)
+            if walked is not None:
+                return walked
         leaves: Leaves = dict.fromkeys(self._single)
         for path in self._listed:
             leaves[path] = []
@@ -117,7 +133,8 @@ def compile_walker(schema: Any, wanted: Sequence[str], stop_after: str | None = 
     held = frozenset(path for name, node in fields for path in _leaf_paths(node, name))
     paths = [path for path in dict.fromkeys(wanted) if path in held]
     reader = ExactReader(frozenset(paths))
-    return Walker(paths, list(_steps(fields, frozenset(paths), reader)), to_the_end=stop_after is None)
+    steps = list(_steps(fields, frozenset(paths), reader))
+    return Walker(paths, steps, write_program(fields, paths), to_the_end=stop_after is None)
 
 
 def _leading(fields: Sequence[tuple[str, Type]], last: str | None) -> Sequence[tuple[str, Type]]:

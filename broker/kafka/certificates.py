@@ -97,7 +97,14 @@ def look(address: str, properties: Mapping[str, Any], seconds: float = LOOK_SECO
     """
     deadline = time.monotonic() + seconds
     try:
-        return _told(_shake(address, _verifying(properties), deadline)[0])
+        ours = _verifying(properties)
+    except OSError as error:
+        unread = f"the files of our own certificates cannot be read: {error.strerror or error}"
+        return replace(
+            UNREAD, fault=unread, remedy="see ca_file, certificate_file, key_file and the passphrase"
+        )
+    try:
+        return _told(_shake(address, ours, deadline)[0])
     except ssl.SSLCertVerificationError as refusal:
         shown = _shown(address, deadline)
         fault, remedy = _fault(refusal, address, shown, properties)

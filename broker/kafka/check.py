@@ -89,8 +89,8 @@ def _end(end: End, seconds: float, stop: threading.Event, clusters: list[str]) -
     log_in = f"{end.role}: log in"
     try:
         properties = end.properties
-        for address in end.servers.split(","):
-            yield _server(f"{end.role}: {address.strip()}", address.strip(), properties)
+        for address in filter(None, map(str.strip, end.servers.split(","))):
+            yield _server(f"{end.role}: {address}", address, properties)
         admin, metadata = end.connect(seconds, stop)
     except NightjarError as error:
         yield refused(log_in, error, f"{end.role}: ")
@@ -159,7 +159,7 @@ def _settings(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterat
     """Look at what outputs are lost by: records refused for their size, or compacted away."""
     there = [topic for topic in end.outputs if topic in metadata.topics]
     for topic, settings in topic_settings(admin, metadata, there).items():
-        if settings is None:
+        if settings is None or not settings.keys() >= {SIZE, CLEANUP}:
             # The right to ask (DESCRIBE_CONFIGS) is not needed for work.
             yield Finding(f"settings of {topic}", "not told")
             continue

@@ -74,14 +74,23 @@ class Commits:
         KafkaError, ConfigurationError
             When Kafka has refused a commit for a cause that does not pass.
         """
-        if self._refusal is not None:
-            raise self._refusal
+        self.check()
         if self._pending and self._since is None and self._clock() >= self._due:
             self._since = self._clock()
             try:
                 self._commit(offsets=listed(self._pending), asynchronous=True)
             except KafkaException as error:
                 self.heard(error.args[0], ())
+
+    def check(self) -> None:
+        """End with what waiting will not mend.
+
+        Raises
+        ------
+        KafkaError, ConfigurationError
+        """
+        if self._refusal is not None:
+            raise self._refusal
 
     def heard(self, fault: Fault | None, answers: Sequence[TopicPartition]) -> None:
         """Take what became of a commit, as librdkafka's ``on_commit``."""
@@ -125,6 +134,7 @@ class Commits:
     def _failed(self, fault: Fault) -> None:
         if fault.code() not in LOST_TO_OTHERS | OF_THE_MOMENT and not fault.retriable():
             self._refusal = as_ours(fault, "committing offsets")
+            logger.warning("commit refused (%s): these alerts come again", fault.str())
             return
         now = self._clock()
         self._due = now + next(self._waits)

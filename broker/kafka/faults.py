@@ -17,18 +17,20 @@ REFUSALS = {
     Fault.CLUSTER_AUTHORIZATION_FAILED: "ask for the right to write with an idempotent producer",
     Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "ask for WRITE on this transactional id, or choose another "
     "sink.transactional_id",
+    Fault.INVALID_TRANSACTION_TIMEOUT: "raise transaction.max.timeout.ms of the cluster to 9000 or more",
     Fault.FENCED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
     Fault.UNRELEASED_INSTANCE_ID: "another consumer has the same kafka.membership.instance_id: give each its own",
 }
 """Faults that waiting does not mend, and what does."""
 
-UNAUTHORIZED = {
+OF_THE_PRODUCER = {
     Fault.TOPIC_AUTHORIZATION_FAILED,
     Fault.GROUP_AUTHORIZATION_FAILED,
     Fault.CLUSTER_AUTHORIZATION_FAILED,
     Fault.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    Fault.INVALID_TRANSACTION_TIMEOUT,
 }
-"""Of these, rights that we lack."""
+"""Of these, what ends a producer for good: no new one would have the right either."""
 
 LOST_TO_OTHERS = {
     Fault.ILLEGAL_GENERATION,

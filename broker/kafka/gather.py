@@ -1,6 +1,5 @@
-"""A batch that is bounded in messages, in bytes and in time."""
+"""A batch that is bounded in messages and in bytes, and waits for its first message only."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import Message as KafkaMessage
@@ -28,8 +27,6 @@ class Gatherer:
         The last message may exceed it.
     broken_off : callable
         Asked after each step whether to take no more.
-    clock : callable
-        Monotonic seconds.
     """
 
     def __init__(
@@ -37,22 +34,20 @@ class Gatherer:
         consume: Callable[[int, float], Sequence[KafkaMessage]],
         most_bytes: int,
         broken_off: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consume = consume
         self._most = most_bytes
         self._broken_off = broken_off
-        self._clock = clock
         self._size = float(FIRST_GUESS)
 
     def __call__(self, limit: int, linger_seconds: float) -> list[KafkaMessage]:
-        """Take at most `limit` messages, waiting at most `linger_seconds` for them."""
-        deadline = self._clock() + linger_seconds
+        """Take at most `limit` messages of those that are there, waiting at most `linger_seconds` for the first."""
         taken: list[KafkaMessage] = []
         left = self._most
         while len(taken) < limit and left > 0:
-            step = min(limit - len(taken), MOST_AT_ONCE, max(1, int(left / self._size)))
-            part = self._consume(step, max(0.0, deadline - self._clock()))
+            # The first is waited for, the others are taken only if they are there: one alone does not wait for more.
+            step = min(limit - len(taken), MOST_AT_ONCE, max(1, int(left / self._size))) if taken else 1
+            part = self._consume(step, 0.0 if taken else linger_seconds)
             taken += part
             left -= sum(map(self._measure, part))
             if len(part) < step or self._broken_off():

@@ -51,7 +51,8 @@ def size_limits(
         Bytes.
     """
     found = topic_settings(admin, metadata, topics)
-    return {topic: None if settings is None else int(settings[SIZE]) for topic, settings in found.items()}
+    sizes = {topic: (settings or {}).get(SIZE) for topic, settings in found.items()}
+    return {topic: None if size is None else int(size) for topic, size in sizes.items()}
 
 
 def _settings(future: "Future[Any]") -> Mapping[str, str] | None:

@@ -1,16 +1,27 @@
 """Questions to a cluster about offsets: ends, commits, times."""
 
 import logging
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from confluent_kafka import Consumer, TopicPartition
 
+from broker.errors import KafkaError
 from broker.kafka.faults import as_ours
-from broker.kafka.terms import Place, asking, names
+from broker.kafka.terms import Place, asking, names, place_of
 
 REQUEST_SECONDS = 10.0
 """One question to the cluster."""
+
+PATIENCE_SECONDS = 60.0
+"""One that must be answered before anything is read: three times as long as a transaction that was left may last."""
+
+PAUSE_SECONDS = 1.0
+
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger("broker.kafka")
 
@@ -43,7 +54,9 @@ def committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[Topi
 
 
 def at_time(consumer: Consumer, partitions: list[TopicPartition], start: datetime) -> list[TopicPartition]:
-    """Ask for the first offset from a time on."""
+    """Ask for the first offset from a time on; where there is no message yet, that is the end."""
+    # Before the question: what comes between it and its answer is from then on too.
+    ends = {place_of(partition): watermarks(consumer, place_of(partition))[1] for partition in partitions}
     milliseconds = int(start.timestamp() * 1000)
     asked = [TopicPartition(partition.topic, partition.partition, milliseconds) for partition in partitions]
     with asking(f"asking for offsets at {start}"):
@@ -54,4 +67,25 @@ def at_time(consumer: Consumer, partitions: list[TopicPartition], start: datetim
     if later:
         # Kafka answers so where no message is that young; librdkafka's mock cluster always does.
         logger.warning("%s: no message from %s on; reading begins at the end", names(later), start)
+    for partition in later:
+        partition.offset = ends[place_of(partition)]
     return found
+
+
+def patiently(question: Callable[[], Answer], stop: threading.Event) -> Answer:
+    """Ask again where the cluster does not answer: a coordinator that moves, or offsets in a transaction still open.
+
+    Raises
+    ------
+    KafkaError
+        When it has not answered in `PATIENCE_SECONDS`, or we are told to stop.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return question()
+        except KafkaError as error:
+            if time.monotonic() >= deadline or stop.is_set():
+                raise
+            logger.warning("%s; asking again", error.cause)
+            stop.wait(PAUSE_SECONDS)

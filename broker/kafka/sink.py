@@ -4,6 +4,7 @@
 
 import contextlib
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from broker.kafka.connection import (
     look,
     of_connection,
 )
-from broker.kafka.faults import MISSING_TOPIC, NEVER_TAKEN, REFUSALS, TOO_LARGE, as_ours
+from broker.kafka.faults import MISSING_TOPIC, NEVER_TAKEN, OF_THE_PRODUCER, REFUSALS, TOO_LARGE, as_ours
 from broker.kafka.limits import size_limits
 from broker.kafka.properties import of_producer
 from broker.settings import Security, SinkSettings
@@ -39,6 +40,9 @@ SLICE_SECONDS = 0.2
 
 BATCH_BYTES = 1_000_000
 """librdkafka's own default for a batch; a topic that takes less gets smaller ones."""
+
+
+logger = logging.getLogger("broker.kafka")
 
 
 @dataclass
@@ -106,15 +110,25 @@ class KafkaSink:
         self._servers, self._security = bootstrap_servers, security
         self._settings = settings
         self._smaller: dict[str, int] = {}
+        self._properties: dict[str, Any] = {}
         self._producer = self._new_producer()
         await_broker(self._producer, self._listener, bootstrap_servers, connect_seconds, stop)
 
     def _new_producer(self) -> Producer:
-        # All is asked for anew each time: a password may have changed in its file.
-        patient = self._on_wait is not None
-        properties = of_producer(self._servers, self._security, self._settings, patient=patient)
         owned = self._smaller | self._owned()
-        return client(Producer, properties | owned, self._listener, self._security)
+        self._properties = self._read_properties()
+        return client(Producer, self._properties | owned, self._listener, self._security)
+
+    def _read_properties(self) -> dict[str, Any]:
+        """Read them anew each time: a password may have changed in its file, which may just be written."""
+        patient = self._on_wait is not None
+        try:
+            return of_producer(self._servers, self._security, self._settings, patient=patient)
+        except SettingsError as error:
+            if not self._properties:
+                raise
+            logger.warning("sink: %s; going on with what was read before", error.cause)
+            return self._properties
 
     def _owned(self) -> dict[str, Any]:
         """Give what a kind of sink adds to the properties."""
@@ -233,6 +247,8 @@ class KafkaSink:
 
     def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
         """Begin anew where a producer cannot go on; what of its records was acknowledged is not known."""
+        if fault.code() in OF_THE_PRODUCER:
+            return as_ours(fault, doing)
         self._renew()
         return Unavailable(f"{doing}: {fault.str()}")
 

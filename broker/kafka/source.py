@@ -4,10 +4,12 @@
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -20,7 +22,7 @@ from broker.kafka.commits import Commits, after, listed
 from broker.kafka.connection import Listener, await_broker, client, look
 from broker.kafka.faults import REFUSALS, as_ours
 from broker.kafka.gather import Gatherer
-from broker.kafka.offsets import at_time, committed, places_of, watermarks
+from broker.kafka.offsets import at_time, committed, patiently, places_of, watermarks
 from broker.kafka.properties import of_consumer
 from broker.kafka.terms import Place, as_message, asking, names, place_of
 from broker.kafka.topics import await_topics
@@ -72,7 +74,8 @@ class KafkaSource:
         self._next: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
         self._finished: set[Place] = set()
-        self._in_hand: set[Place] = set()
+        self._tenures: dict[Place, int] = {}
+        self._assignments = 0
         self._gone: set[Place] = set()
         self._aside: list[KafkaMessage] = []
         self._paused = False
@@ -82,6 +85,7 @@ class KafkaSource:
         self._topics: list[str] = []
         self._there_at_start: frozenset[str] = frozenset()
         self._discovered_at = time.monotonic()
+        self._stop = stop
         self._begin(stop)
 
     def _begin(self, stop: threading.Event) -> None:
@@ -130,9 +134,12 @@ class KafkaSource:
             return  # librdkafka takes and gives back by itself; what it is asked now it may never answer
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
-        self._assigned = (self._assigned or set()) | {place_of(partition) for partition in partitions}
+        places = {place_of(partition) for partition in partitions}
+        self._assigned = (self._assigned or set()) | places
+        self._assignments += 1
+        self._tenures |= dict.fromkeys(places, self._assignments)
         if partitions and self._limits.start != "earliest":
-            partitions = self._placed(partitions)
+            partitions = patiently(partial(self._placed, partitions), self._stop)
         consumer.incremental_assign(partitions)
         self._settle(partitions)
         self._hold_back(partitions)
@@ -148,10 +155,14 @@ class KafkaSource:
 
     def _hold_back(self, partitions: list[TopicPartition]) -> None:
         """Take nothing more in this poll of what left and came back in it: all it has given of that is the former."""
-        back = [partition for partition in partitions if place_of(partition) in self._gone]
-        if back:
-            self._consumer.pause(back)
-            self._paused = True
+        if any(place_of(partition) in self._gone for partition in partitions):
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._paused and self._assigned:
+            with asking("pausing"):
+                self._consumer.pause([TopicPartition(*place) for place in self._assigned])
+        self._paused = True
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
@@ -159,7 +170,9 @@ class KafkaSource:
         stands = [partition for partition in found if partition.offset >= 0]
         fresh = [partition for partition in found if partition.offset < 0]
         if isinstance(start := self._limits.start, datetime):
-            return stands + at_time(self._consumer, fresh, start)
+            begun = at_time(self._consumer, fresh, start)
+            self._commits.add({place_of(partition): partition.offset for partition in begun})
+            return stands + begun
         return stands + [self._at_end_or_new(partition) for partition in fresh]
 
     def _at_end_or_new(self, partition: TopicPartition) -> TopicPartition:
@@ -189,7 +202,6 @@ class KafkaSource:
 
     def _forget(self, places: set[Place]) -> None:
         self._assigned = (self._assigned or set()) - places
-        self._in_hand -= places
         self._gone |= places
         if self._paused:
             self._kept_paused |= places
@@ -197,6 +209,7 @@ class KafkaSource:
         self._joined_at = time.monotonic()
         for place in places:
             self._next.pop(place, None)
+            self._tenures.pop(place, None)
         self._commits.drop(places)
         self._finished -= places
 
@@ -214,10 +227,10 @@ class KafkaSource:
         self._resume()
         self._gone.clear()
         with asking("reading"):
-            messages = [*self._set_aside(), *self._gather(limit, linger_seconds)]
+            aside = self._set_aside()
+            messages = [*aside, *self._gather(limit - len(aside), 0.0 if aside else linger_seconds)]
         batch = list(self._sound(messages))
         self._commits.send()
-        self._in_hand = {(message.topic, message.partition) for message in batch}
         self._listener.check()
         return batch
 
@@ -249,10 +262,7 @@ class KafkaSource:
         KafkaError, ConfigurationError
             As `poll`.
         """
-        if not self._paused and self._assigned:
-            with asking("pausing"):
-                self._consumer.pause([TopicPartition(*place) for place in self._assigned])
-        self._paused = True
+        self._pause()
         with asking("staying in the group"):
             message = self._consumer.poll(0.0)
         if (
@@ -269,7 +279,7 @@ class KafkaSource:
 
     def holds(self, message: Message) -> bool:
         """Whether the message's partition is ours, without a break since it was taken."""
-        return (message.topic, message.partition) in self._in_hand
+        return self._tenures.get((message.topic, message.partition)) == message.tenure
 
     def offsets(self, batch: Sequence[Message]) -> list[TopicPartition]:
         """Positions after a batch, for a transaction."""
@@ -306,8 +316,9 @@ class KafkaSource:
         self._listener(fault)
 
     def _take(self, message: KafkaMessage) -> Message:
-        taken = as_message(message)
-        self._next[taken.topic, taken.partition] = taken.offset + 1
+        place = str(message.topic()), int(message.partition() or 0)
+        taken = as_message(message, self._tenures.get(place, 0))
+        self._next[place] = taken.offset + 1
         return taken
 
     def commit(self, batch: Sequence[Message]) -> None:
@@ -355,7 +366,13 @@ class KafkaSource:
         return behind
 
     def close(self) -> None:
-        """Commit what is pending and leave the group."""
+        """Commit what is pending and leave the group.
+
+        Raises
+        ------
+        KafkaError, ConfigurationError
+            When that commit was refused, unless something else is on its way that ends the program.
+        """
         self._closing = True
         try:
             self._commits.finish_all()
@@ -363,3 +380,5 @@ class KafkaSource:
             # Seen once not to come back, where partitions came and went in the same moment.
             with contextlib.suppress(TimeoutError):
                 watched(self._consumer.close, CLOSE_SECONDS, lambda: None)
+        if sys.exc_info()[0] is None:
+            self._commits.check()

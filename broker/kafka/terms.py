@@ -1,5 +1,6 @@
 """Kafka's things in our own terms."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -13,6 +14,8 @@ from broker.kafka.faults import as_ours
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
 
+logger = logging.getLogger("broker.kafka")
+
 
 @contextmanager
 def asking(doing: str) -> Iterator[None]:
@@ -23,8 +26,8 @@ def asking(doing: str) -> Iterator[None]:
         raise as_ours(error.args[0], doing) from error
 
 
-def as_message(message: KafkaMessage) -> Message:
-    """Put a Kafka message in our own terms."""
+def as_message(message: KafkaMessage, tenure: int = 0) -> Message:
+    """Put a Kafka message, taken in one of our times of holding its partition, in our own terms."""
     kind, timestamp = message.timestamp()
     return Message(
         value=message.value(),
@@ -34,12 +37,21 @@ def as_message(message: KafkaMessage) -> Message:
         key=message.key(),
         headers=headers_of(message),
         timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+        tenure=tenure,
     )
 
 
 def headers_of(message: KafkaMessage) -> tuple[tuple[str, bytes | None], ...]:
-    """Headers in their order."""
-    headers = message.headers() or []
+    """Headers in their order; none where the name of one is no UTF-8, which Kafka does not ask for."""
+    try:
+        headers = message.headers() or []
+    except (SystemError, UnicodeDecodeError) as error:
+        message.set_headers([])  # asked once more, confluent_kafka 2.16 would bring the process down
+        place = f"{message.topic()}[{message.partition()}] offset {message.offset()}"
+        logger.warning(
+            "%s: headers left aside, the name of one is no text: %s", place, error.__cause__ or error
+        )
+        return ()
     return tuple(
         (name, value.encode() if isinstance(value, str) else value)
         for name, value in (headers.items() if isinstance(headers, dict) else headers)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from broker.alert import Message, Record
 from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
-from broker.kafka.faults import OF_THE_MOMENT, TAKEN_OVER, UNAUTHORIZED, as_ours
+from broker.kafka.faults import OF_THE_MOMENT, OF_THE_PRODUCER, TAKEN_OVER, as_ours
 from broker.kafka.sink import KafkaSink
 from broker.kafka.transactional_ids import fresh
 from broker.kafka.watched import left_behind, watched
@@ -232,7 +232,7 @@ class KafkaTransactions(KafkaSink):
 
     def _broken(self, fault: Fault, doing: str) -> KafkaError | ConfigurationError:
         """Tell what passes from what does not."""
-        if fault.code() in UNAUTHORIZED:  # fatal to librdkafka, and no new producer has the right either
+        if fault.code() in OF_THE_PRODUCER:
             return as_ours(fault, doing)
         if fault.code() in TAKEN_OVER or fault.fatal():
             if fault.code() in TAKEN_OVER:

@@ -76,8 +76,13 @@ class _Watch:
     is_over: bool = False
     _socket: socket.socket | None = None
 
-    def connect(self) -> None:
+    def connect(self, seconds: float) -> None:
+        """Connect within so many seconds, whatever the number of addresses behind the name."""
+        deadline = time.monotonic() + seconds
+        self.connection._create_connection = lambda address, *_: _reached(address, deadline)  # type: ignore[attr-defined]  # noqa: SLF001
         self.connection.connect()
+        if self.is_over:
+            raise TimeoutError
         # The connection lets go of its socket where an answer has no stated length, and reads on.
         self._socket = self.connection.sock
 
@@ -215,7 +220,7 @@ class RegistryClient:
         timer.daemon = True
         timer.start()
         try:
-            watch.connect()
+            watch.connect(self._timeout)
             yield connection
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             if not watch.is_over and refuses_ours(error, self._address, self._tls):
@@ -243,6 +248,22 @@ class RegistryClient:
 
     def _late(self) -> str:
         return f"it gave no whole answer within {self._timeout:g} s"
+
+
+def _reached(address: tuple[str, int], deadline: float) -> socket.socket:
+    """Connect to the first of a name's addresses that answers."""
+    last: OSError = TimeoutError("no address answered in time")
+    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(max(0.001, deadline - time.monotonic()))
+            made.connect(place)
+        except OSError as error:
+            made.close()
+            last = error
+        else:
+            return made
+    raise last
 
 
 def _refuse_status(status: int, raw: bytes) -> None:

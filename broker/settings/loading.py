@@ -1,6 +1,7 @@
 """Settings from the command line, the environment and a file; what is refused is told in one line."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,21 +139,33 @@ def _why(error: Exception) -> str:
         return "it is nested too deep"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return str(error)
+        return _without_quotes(str(error))
     said = filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))
-    return f"{', '.join(said)} in line {mark.line + 1}, column {mark.column + 1}"
+    return f"{_without_quotes(', '.join(said))} in line {mark.line + 1}, column {mark.column + 1}"
+
+
+def _without_quotes(text: str) -> str:
+    return re.sub(r"(['\"]).*\1", "…", text, flags=re.DOTALL)
 
 
 def _refuse_unknown_environment(environment: Iterable[str]) -> None:
     for name in sorted(environment):
         if not name.upper().startswith(PREFIX):
             continue
-        top = name[len(PREFIX) :].lower().split("__")[0]
+        top, *below = name[len(PREFIX) :].lower().split("__")
+        if below and top in Settings.model_fields and not _is_section(Settings.model_fields[top].annotation):
+            raise SettingsError(
+                f"environment variable {name} is no setting: {PREFIX}{top.upper()} has none below it"
+            )
         if top not in Settings.model_fields:
             known = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)
             raise SettingsError(
                 f"environment variable {name} is no setting: known are {known} (and __ below them)"
             )
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _one_line(error: ValidationError, config: Path | None) -> str:
@@ -162,7 +175,12 @@ def _one_line(error: ValidationError, config: Path | None) -> str:
 
 def _told(fault: ErrorDetails) -> str:
     where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] in WANTED:
+    # Whatever stands in `extra` may be a secret in a place where none is looked for.
+    if (
+        fault["type"] in WANTED
+        and "extra" not in fault["loc"]
+        and isinstance(fault["input"], str | int | float)
+    ):
         wanted = WANTED[fault["type"]].format(**fault.get("ctx", {}))
         return f"{where} is {_shortened(fault['input'])}, wanted {wanted}"
     message = fault["msg"].removeprefix("Value error, ")

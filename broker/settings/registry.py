@@ -63,12 +63,15 @@ class RegistryConnection(Section):
     def _http(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:  # it would quote what may be a password
+            raise ValueError("is no address: wanted http://host:port/path or https://host/path") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("is no address of a registry: wanted http://host:port/path or https://host/path")
         if parts.username is not None or parts.password is not None:
             raise ValueError("holds a user's name or a password: give username and password_file instead")
-        _ = parts.port  # raises ValueError where it is none
         return url
 
     @model_validator(mode="after")

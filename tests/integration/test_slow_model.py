@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from broker.consumer import MOST_MESSAGES
 from broker.contract import COMMON_GRID, METADATA_KEY, ModelContract, check_inputs
 from broker.inference import Model
+from broker.processing import MOST_MESSAGES
 from broker.weights import weights_digest
 
 from .chaos import long_form

@@ -1,4 +1,4 @@
-"""A batch is bounded in messages, bytes and time, whatever comes."""
+"""A batch is bounded in messages and bytes, whatever comes, and does not wait to be full."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ class Queue:
         return taken
 
     def gatherer(self, most: int) -> Gatherer:
-        return Gatherer(self.consume, most, clock=lambda: self.now)  # type: ignore[arg-type]
+        return Gatherer(self.consume, most)  # type: ignore[arg-type]
 
 
 def test_messages_bound_a_batch() -> None:
@@ -49,9 +49,11 @@ def test_messages_bound_a_batch() -> None:
     assert queue.now == 0.0
 
 
-def test_time_bounds_a_batch_that_does_not_fill() -> None:
+def test_only_the_first_message_is_waited_for() -> None:
     queue = Queue(10, 10)
     assert len(queue.gatherer(2**30)(30, 1.0)) == 2
+    assert queue.now == 0.0
+    assert queue.gatherer(2**30)(30, 1.0) == []
     assert queue.now == 1.0
 
 

@@ -221,3 +221,12 @@ def test_a_record_its_topic_does_not_take_is_a_dead_letter_then_one_without_its_
         RecordBuilder(lambda _: "out", "1").smaller(
             Parcel(replace(smaller.outcome, message=Message(None, "in", 0, 0)), smaller.records)
         )
+
+
+def test_a_dead_letter_that_cannot_be_smaller_ends_it() -> None:
+    pack = RecordBuilder(lambda _: "out", "1")
+    letter = pack(Rejected(Message(bytes(5000), "in", 0, 1), Reason.DATUM_INVALID, "no alert"))
+    smaller = pack.smaller(letter)
+    assert smaller.size < letter.size
+    with pytest.raises(KafkaError, match=r"none can be smaller: raise its max\.message\.bytes"):
+        pack.smaller(smaller)

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import socket
 import stat
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -392,3 +394,21 @@ class TestTls:
             with pytest.raises(RegistryTrouble, match="no whole answer within"):
                 self.client(stub, ca_file=certificate).ask("GET", ("schemas", "ids", "1102"))
             assert time.monotonic() - began < 2
+
+
+def test_many_silent_addresses_of_one_name_take_no_longer_than_one(
+    client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as sockets:
+        silent_one, *callers = (sockets.enter_context(socket.socket()) for _ in range(5))
+        silent_one.bind(("127.0.0.1", 0))
+        silent_one.listen(0)
+        for caller in callers:  # a queue that is full lets nobody else in
+            caller.settimeout(0.0)
+            caller.connect_ex(silent_one.getsockname())
+        address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", silent_one.getsockname())
+        monkeypatch.setattr(client_module.socket, "getaddrinfo", lambda *_, **__: [address] * 8)
+        began = time.monotonic()
+        with pytest.raises(RegistryTrouble, match="no whole answer within"):
+            client.ask("GET", ("schemas", "ids", "1102"))
+        assert time.monotonic() - began < 3 * (0.5 + 1.0), "three tries of half a second each"

@@ -294,3 +294,34 @@ def test_a_secret_beside_a_mistake_in_the_file_is_not_told(tmp_path: Path) -> No
     with pytest.raises(SettingsError, match=r"line 1, column \d+") as refusal:
         load({}, config)
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "environment"),
+    [
+        (None, {"BROKER_KAFKA__EXTRA__SASL__PASSWORD": "hunter2"}),
+        ("kafka: {extra: {sasl.password: [hunter2]}}", {}),
+        ("kafka: {extra: {sasl: {oauthbearer: {client: {secret: hunter2}}}}}", {}),
+        ("probes: {port: {password_here: hunter2}}", {}),
+        ("password: *hunter2", {}),
+        ("password: !hunter2 x", {}),
+        ("password: !!int hunter2", {}),
+        ("registry: {url: 'https://user:hunter2/x@registry.example.org'}", {}),
+    ],
+)
+def test_what_may_be_a_secret_is_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str | None, environment: dict[str, str]
+) -> None:
+    given = {"environment": environment} | ({} if file is None else {"file": file})
+    with pytest.raises(SettingsError) as refusal:
+        loaded(monkeypatch, tmp_path, **given)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["MODEL__PATH", "LITE__ON", "LOG_LEVEL__X", "TOPIC_PATTERN__X"])
+def test_nothing_stands_below_a_setting_that_is_no_section(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"BROKER_{name}", "1")
+    with pytest.raises(SettingsError, match=f"BROKER_{name} is no setting"):
+        load({"topics": ["alerts"]})
