@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import flags
+from broker import flags, native
 from broker.alert import ROLES, Alert, Survey
 from broker.contract import COMMON_GRID
 from broker.cutouts import Cutout
@@ -291,3 +291,36 @@ def test_a_broken_gzip_is_a_flag_and_never_an_error():
     stamps = lay(alert_of([good[:-30], bomb, good], Survey.ZTF), COMMON_GRID)
     assert stamps.flags == ("cutout_unreadable:science", "cutout_unreadable:template")
     assert replace(stamps).valid_fraction[2] == 1.0
+
+
+@pytest.mark.skipif(native.stamp is None, reason="the helper was not built: no compiler")
+@given(
+    st.sampled_from(Survey),
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.tuples(st.floats(-0.5, 69.5), st.floats(-0.5, 69.5)),
+    st.floats(0.11, 0.39),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["whole", "holes", "edge", "nothing", "one"]),
+)
+def test_the_helper_lays_stamps_as_numpy_does(survey, shape, middle, scale, seed, kind):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(100.0, 20.0, shape).astype(np.float32)
+    if kind == "holes":
+        image[rng.uniform(size=shape) < 0.3] = np.nan
+    elif kind == "edge":
+        image[: shape[0] // 2] = np.inf
+    elif kind == "nothing":
+        image[:] = np.nan
+    elif kind == "one":
+        image[:] = 7.0
+    variance = None if survey is Survey.ZTF else rng.uniform(-1.0, 30.0, shape).astype(np.float32)
+    cutout = Cutout(image, variance, centre=middle, pixel_scale=scale)
+    alert = alert_of([None] * 3, survey, position=middle)
+    compiled = lay_cutouts(alert, [cutout, None, cutout], COMMON_GRID)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "stamp", None)
+        readable = lay_cutouts(alert, [cutout, None, cutout], COMMON_GRID)
+    np.testing.assert_array_equal(compiled.mask, readable.mask)
+    np.testing.assert_allclose(compiled.image, readable.image, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(compiled.noise, readable.noise, rtol=1e-5)
+    assert compiled.flags == readable.flags
