@@ -47,6 +47,8 @@ class Header:
         CRPIXn, CDELTn, PCi_j, CDi_j, BSCALE and BZERO as far as they are there.
     orientation : tuple of (float, float, int) or None
         Pixel scale in arcsec, position angle of north in degrees, parity; None without a usable matrix.
+    data_length : int
+        Bytes of data without padding (FITS standard 4.0, eq. 2).
     """
 
     kind: str
@@ -57,12 +59,7 @@ class Header:
     gcount: int
     floats: dict[bytes, float]
     orientation: tuple[float, float, int] | None
-
-    @property
-    def data_length(self) -> int:
-        """Bytes of data without padding (FITS standard 4.0, eq. 2)."""
-        pixels = math.prod(self.axes) if self.axes else 0
-        return abs(self.bitpix) // 8 * self.gcount * (self.pcount + pixels)
+    data_length: int
 
 
 def read_header(data: bytes | memoryview, offset: int) -> tuple[Header, int]:
@@ -173,9 +170,9 @@ def _header(
         raise CutoutError(
             f"a FITS header has NAXISn {axes}, PCOUNT {pcount}, GCOUNT {gcount}; none may be negative"
         )
-    return Header(
-        kind, name or "", integers[b"BITPIX"], tuple(axes), pcount, gcount, floats, _orientation(floats)
-    )
+    bitpix, pixels = integers[b"BITPIX"], math.prod(axes) if axes else 0
+    length = abs(bitpix) // 8 * gcount * (pcount + pixels)
+    return Header(kind, name or "", bitpix, tuple(axes), pcount, gcount, floats, _orientation(floats), length)
 
 
 def _orientation(floats: dict[bytes, float]) -> tuple[float, float, int] | None:

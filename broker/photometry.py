@@ -53,6 +53,22 @@ def magnitude(flux: NDArray[np.floating]) -> NDArray[np.floating]:
     return AB_ZERO_POINT - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
 
+def flux(magnitudes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Flux of AB magnitudes.
+
+    Parameters
+    ----------
+    magnitudes : ndarray
+
+    Returns
+    -------
+    ndarray
+        nJy, of the shape of ``magnitudes``.
+    """
+    found: NDArray[np.floating] = 10.0 ** (0.4 * (AB_ZERO_POINT - magnitudes))
+    return found
+
+
 def unknown() -> Float32Array:
     """Photometry of an alert that tells nothing.
 

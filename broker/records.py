@@ -1,10 +1,9 @@
 """What is published for an outcome: topic, key, headers and bytes."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-
-import numpy as np
 
 from broker.alert import Enriched, Message, Outcome, Parcel, Record, Rejected
 from broker.avro.lite import LiteSerializer
@@ -170,7 +169,7 @@ def _alert_texts(outcome: Enriched) -> dict[str, str]:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "" if value is None or not np.isfinite(value) else format(value, form)
+    return "" if value is None or not math.isfinite(value) else format(value, form)
 
 
 def _source_headers(message: Message) -> Headers:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from broker.alert import ModelIdentity
+from broker.allocator import keep_freed_memory
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
 from broker.cli.check import check as try_all
@@ -202,6 +203,7 @@ def _load_head(path: Path, model: Model) -> Head:
 
 def main() -> None:
     """Run the program."""
+    keep_freed_memory()
     leave(app)
 
 

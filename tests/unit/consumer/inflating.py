@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from broker.alert import ROLES, Message, Record
+from broker.allocator import keep_freed_memory
 from broker.avro.container import MOST_INFLATED
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
@@ -126,6 +127,7 @@ class Wire:
 
 def main(kind: str, count: str, *options: str) -> None:
     """Turn a consumer over messages of a kind; print peak memory in bytes, messages and records."""
+    keep_freed_memory()
     value = KINDS[kind]()
     source = MemorySource([Message(value, "alerts", 0, n) for n in range(int(count))])
     store, metrics, health, wire = SchemaStore(WANTED), Metrics(), Health(60.0), Wire()

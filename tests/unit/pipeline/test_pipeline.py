@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from broker import flags
 from broker.alert import Enriched, Message, Outcome, Rejected
+from broker.answers import summarise
 from broker.avro.deserializer import Deserializer
 from broker.errors import Reason
 from broker.inference import Model
-from broker.pipeline import Pipeline, summarise
+from broker.pipeline import Pipeline
 from broker.survey import WANTED
 from broker.testing.packets import Visit, lsst_packet, ztf_packet
 

@@ -1,0 +1,26 @@
+"""What the C library does with memory that was freed: it is kept for the alerts that follow.
+
+By default glibc gives it back to the system as soon as it lies at the end of its heap, and asks for it again for the
+next batch, a page at a time: measured on a virtual machine, making the records of a batch of Rubin alerts took eight
+times as long for it. The peak is as it was.
+"""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of settings in glibc's ``malloc.h``."""
+
+KEPT_BYTES = 256 * 1024 * 1024
+"""Free memory at the end of the heap that is kept; what two batches and their records take."""
+
+LARGEST_FROM_HEAP = 1024 * 1024
+"""Bytes of the largest piece that is taken from it: Rubin packets have about 0.1 MB, with long histories 0.5 MB. Larger
+ones go back to the system at once."""
+
+
+def keep_freed_memory() -> bool:
+    """Set it so for this process; False where the C library knows no such setting."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(_MMAP_THRESHOLD, LARGEST_FROM_HEAP))
