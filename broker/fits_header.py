@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -27,6 +28,11 @@ _FLOATS: Final = frozenset(
     {b"CRPIX1", b"CRPIX2", b"CDELT1", b"CDELT2", b"BSCALE", b"BZERO"}
     | {prefix + place for prefix in (b"PC", b"CD") for row in _MATRIX for place in row}
 )
+
+
+MOST_RECENT: Final = 6
+"""Headers compared before one is looked for: the three stamps of an alert share their primary header, and those of
+UNCERT and PSFIMAGE are the same in thousands of alerts, some sizes apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,9 @@ class Header:
     data_length: int
 
 
+_recent: deque[tuple[bytes, Header]] = deque(maxlen=MOST_RECENT)
+
+
 def read_header(data: bytes | memoryview, offset: int) -> tuple[Header, int]:
     """Header at an offset, and where its data begin.
 
@@ -82,13 +91,24 @@ def read_header(data: bytes | memoryview, offset: int) -> tuple[Header, int]:
     CutoutError
         Where there is no END, or a card that matters breaks the standard.
     """
+    for text, header in _recent:
+        if bytes(data[offset : offset + len(text)]) == text:
+            return header, offset + len(text)
+    text = _whole_blocks(data, offset)
+    header = _parse(text)
+    _recent.appendleft((text, header))
+    return header, offset + len(text)
+
+
+def _whole_blocks(data: bytes | memoryview, offset: int) -> bytes:
+    """Blocks of a header, the one with END the last."""
     for blocks in range(1, MAX_HEADER_BLOCKS + 1):
         end = offset + blocks * BLOCK_LENGTH
         if end > len(data):
             raise CutoutError(f"a FITS header at byte {offset} of {len(data)} has no END")
         # Only whole headers are parsed: else each block would be parsed again with every one behind it.
         if _END.match(data, end - BLOCK_LENGTH, end):
-            return _parse(bytes(data[offset:end])), end
+            return bytes(data[offset:end])
     raise CutoutError(f"a FITS header at byte {offset} has no END within {MAX_HEADER_BLOCKS} blocks")
 
 
@@ -120,11 +140,7 @@ def end_of(data: bytes | memoryview, header: Header, start: int) -> int:
 
 @lru_cache(maxsize=512)
 def _parse(text: bytes) -> Header:
-    """Header from whole blocks, the last of which holds END.
-
-    Cached by its bytes: the three stamps of an alert share their primary header, and the
-    headers of UNCERT and PSFIMAGE are the same in thousands of alerts.
-    """
+    """Header from whole blocks, the last of which holds END."""
     integers: dict[bytes, int] = {}
     floats: dict[bytes, float] = {}
     kind = name = None

@@ -13,14 +13,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker.alert import Record
+from broker.cadence import RUBIN_PERIOD_SECONDS, Cadence, Steady, Visits
 from broker.cli.clusters import Servers, of_alerts, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
+from broker.errors import SettingsError
 from broker.kafka import KafkaSink, rights
 from broker.kafka.ends import End
 from broker.packet_files import Packet, PacketFiles
 
 CHUNK = 100
 """Records confirmed together; few enough that a progress bar moves."""
+
+AHEAD_SECONDS = 0.1
+"""What is due within this time goes together with what is due now."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -40,16 +45,16 @@ class Replay:
     ----------
     sink : Sink
     topic : str
-    rate : float or None
-        Packets per second; None is as fast as they are confirmed.
     console : Console
+    cadence : Cadence or None
+        When packets are due; None is as fast as they are confirmed.
     published : int
     """
 
     sink: Sink
     topic: str
     console: Console
-    rate: float | None = None
+    cadence: Cadence | None = None
     published: int = 0
 
     def publish(
@@ -61,15 +66,24 @@ class Replay:
     ) -> None:
         """Write packets in small groups, each confirmed before the next."""
         task = progress.add_task(self.topic, total=expected) if progress else None
-        size = CHUNK if self.rate is None else max(1, min(CHUNK, round(self.rate / 10)))
         began = time.monotonic()
-        while not stop.is_set() and (chunk := list(islice(packets, size))):
+        while not stop.is_set() and (chunk := list(islice(packets, self._due(time.monotonic() - began)))):
+            if self.cadence is not None:
+                stop.wait(max(0.0, began + self.cadence.due(self.published) - time.monotonic()))
             self.sink.write([self._record(packet) for packet in chunk])
             self.published += len(chunk)
             if progress and task is not None:
                 progress.update(task, completed=self.published)
-            if self.rate is not None:
-                stop.wait(max(0.0, began + self.published / self.rate - time.monotonic()))
+
+    def _due(self, now: float) -> int:
+        """How many go together: those that are due by now, but one at least, which is waited for."""
+        if self.cadence is None:
+            return CHUNK
+        latest = max(now, self.cadence.due(self.published)) + AHEAD_SECONDS
+        due = 1
+        while due < CHUNK and self.cadence.due(self.published + due) <= latest:
+            due += 1
+        return due
 
     def _record(self, packet: bytes) -> Record:
         now = str(int(time.time() * 1000)).encode()
@@ -91,21 +105,38 @@ def replay(
         float | None, typer.Option(min=0.01, help="Alerts per second. Default: no limit.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Publish no more than this many.")] = None,
+    visit_size: Annotated[
+        int | None, typer.Option(min=1, help="Publish in visits of so many alerts, as a camera makes them.")
+    ] = None,
+    visit_period: Annotated[
+        float, typer.Option(min=0.001, help="Seconds from one visit to the next.")
+    ] = RUBIN_PERIOD_SECONDS,
+    burst: Annotated[
+        float, typer.Option(min=0.0, help="Seconds over which a visit is published; 0 is at once.")
+    ] = 0.0,
+    visits: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many visits, the packets again and again. Default: each packet once."),
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.001, help="How much faster than that all of it goes.")] = 1.0,
     show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Publish Rubin frames and Avro containers as they are.
 
     A container of several alerts is split into one message each. What is neither a frame nor a
     container is skipped, said, and makes the exit code 1. Every packet is confirmed by Kafka before
-    this ends.
+    this ends. Header producer_timestamp says when each was published, in milliseconds since the Unix epoch.
 
     For example:
       broker-replay packets/ --topic alerts
       broker-replay night.avro --topic ztf_20260301_programid1 --rate 100 --limit 5000
       broker-replay packets/ --topic alerts --config consumer.yaml
+      broker-replay packets/ --topic alerts --visit-size 10000 --visit-period 37 --burst 5 --visits 10
+      broker-replay ztf_public_20260301.tar.gz --topic ztf_20260301_programid1 --visit-size 500 --speed 10
     """
     with exit_codes("broker-replay"):
         log_to_stderr("warning")
+        cadence = _cadence(rate, visit_size, visit_period, burst, visits, speed)
         chosen = PacketFiles.find(paths)
         stop = stop_on_signals()
         console = Console(stderr=True)
@@ -115,11 +146,13 @@ def replay(
         end = End("sink", *connection, producer.extra, None, None, (topic,))
         rights.require_of(end, patience, stop)
         sink = KafkaSink(*connection, producer, connect_seconds=patience, stop=stop)
-        run = Replay(sink, topic, console, rate)
+        run = Replay(sink, topic, console, cadence)
+        bounds = (limit, visits and visit_size and visits * visit_size)
+        most = min((bound for bound in bounds if bound is not None), default=None)
         with _bar(console) as progress:
-            expected = chosen.count and min(chosen.count, limit or chosen.count)  # more where one is split
-            packets = (packet.value for packet in told(chosen, console))
-            run.publish(islice(packets, limit), stop, progress, expected)
+            expected = most if visits else chosen.count and min(chosen.count, most or chosen.count)
+            packets = again_and_again(chosen, console) if visits else told(chosen, console)
+            run.publish((packet.value for packet in islice(packets, most)), stop, progress, expected)
         typer.echo(
             f"published {counted(run.published, 'alert')} of {counted(len(chosen.paths), 'file')} on {topic}"
         )
@@ -129,6 +162,29 @@ def replay(
                 f"broker-replay: {counted(len(chosen.skipped), 'file')} {verb} skipped, see above", err=True
             )
             raise typer.Exit(FAILED)
+
+
+def _cadence(
+    rate: float | None, size: int | None, period: float, burst: float, visits: int | None, speed: float
+) -> Cadence | None:
+    if size is None:
+        if visits is not None:
+            raise SettingsError("--visits says how many, not how large: give --visit-size too")
+        return None if rate is None else Steady(rate)
+    if rate is not None:
+        raise SettingsError("--rate and --visit-size are two ways to say when: give one of them")
+    return Visits(size, period, burst, speed)
+
+
+def again_and_again(files: PacketFiles, console: Console) -> Iterator[Packet]:
+    """Packets of files without end; what is wrong with a file is said the first time."""
+    count = 0
+    for packet in told(files, console):
+        count += 1
+        yield packet
+    while count:
+        for packet in PacketFiles(files.paths):
+            yield packet
 
 
 def told(files: PacketFiles, console: Console) -> Iterator[Packet]:
