@@ -40,6 +40,11 @@ class MeasuredKafka(KafkaServer):
         }
 
     @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor time the server has taken."""
         return cpu_seconds(self._process.pid)

@@ -38,6 +38,10 @@ from broker.testing.packets import lsst_packet
 PARTITIONS = 4
 SAMPLE_SECONDS = 0.5
 PERCENTILES = (50, 95, 99, 100)
+WARM_SECONDS = 8
+"""Until the consumer stands ready, before the night begins."""
+
+PATIENCE_SECONDS = 300
 SIMULATED = 200
 """Packets of the project's own writer beside the real ones."""
 
@@ -77,6 +81,20 @@ class Watch:
             self.samples.append(sample)
         looker.close()
 
+    def wait_for(self, count: int, consumer: subprocess.Popen[bytes]) -> None:
+        """Wait until so many are done."""
+        deadline = time.time() + PATIENCE_SECONDS
+        while not self.samples or self.samples[-1]["done"] < count:
+            if time.time() > deadline or consumer.poll() is not None:
+                raise SystemExit(f"the night was not over {PATIENCE_SECONDS} s after its last alert")
+            time.sleep(SAMPLE_SECONDS)
+
+    @property
+    def began(self) -> float:
+        """When the first visit was published, or a little before."""
+        first = next(sample["at"] for sample in self.samples if sample["published"])
+        return first - 2 * SAMPLE_SECONDS
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Sample meanwhile."""
@@ -87,6 +105,11 @@ class Watch:
         finally:
             self._over.set()
             thread.join()
+
+
+def begin(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Begin one of the project's programs."""
+    return subprocess.Popen([sys.executable, "-m", f"broker.cli.{program}", *arguments])
 
 
 def _resident_mib(pid: int) -> float:
@@ -198,40 +221,39 @@ def main(
     """Publish a night and measure every alert's age at output."""
     output.mkdir(parents=True, exist_ok=True)
     count = visits * visit_size
+    cadence = (
+        "--visits",
+        visits,
+        "--visit-size",
+        visit_size,
+        "--visit-period",
+        visit_period,
+        "--burst",
+        burst,
+    )
     with MeasuredKafka() as server, tempfile.TemporaryDirectory() as packets:
         kinds = mixed_packets(data, Path(packets), survey)
         topic = make_topic(server, PARTITIONS)
         prefix = make_topic(server, PARTITIONS, **{"message.timestamp.type": "LogAppendTime"})
-        at = ("--bootstrap-servers", server.bootstrap_servers)
-        consumer = subprocess.Popen(
-            [sys.executable, "-m", "broker.cli.consumer", "--topic", topic, "--output-prefix", prefix, *at]
-            + ["--group-id", f"group-{prefix}", "--delivery", delivery, "--log-level", "warning"]
-        )
-        time.sleep(8)  # warm before the night begins
-        start = time.time()
-        replay = subprocess.Popen(
-            [sys.executable, "-m", "broker.cli.replay", packets, "--topic", topic, *at]
-            + ["--visits", str(visits), "--visit-size", str(visit_size), "--visit-period", str(visit_period)]
-            + ["--burst", str(burst)]
-        )
-        processes = {"consumer": consumer.pid, "Kafka": server._process.pid}
+        at = ("--bootstrap-servers", server.bootstrap_servers, "--topic", topic)
+        where = ("--output-prefix", prefix, "--group-id", f"group-{prefix}")
+        consumer = begin("consumer", *at, *where, "--delivery", delivery, "--log-level", "warning")
+        time.sleep(WARM_SECONDS)
+        replay = begin("replay", packets, *at, *map(str, cadence))
+        processes = {"consumer": consumer.pid, "Kafka": server.pid}
         watch = Watch(server.bootstrap_servers, topic, f"group-{prefix}", processes)
         with watch.running():
             replay.wait()
-            deadline = time.time() + 300
-            while not watch.samples or watch.samples[-1]["done"] < count:
-                if time.time() > deadline or consumer.poll() is not None:
-                    raise SystemExit("the night was not over five minutes after its last alert")
-                time.sleep(SAMPLE_SECONDS)
-        first = next(sample["at"] for sample in watch.samples if sample["published"])
+            watch.wait_for(count, consumer)
         consumer.terminate()
         consumer.wait(60)
-        ages = read_ages(server.bootstrap_servers, f"{prefix}.enriched", count, first - 1.0, visit_period)
+        start = watch.began
+        ages = read_ages(server.bootstrap_servers, f"{prefix}.enriched", count, start, visit_period)
     title = (
         f"{survey.value}: {visits} visits of {visit_size} alerts every {visit_period:g} s, each published over "
         f"{burst:g} s; {kinds} packets again and again; {delivery}"
     )
-    found = show(rows_of(ages, watch, first - 1.0, visit_period), watch, title)
+    found = show(rows_of(ages, watch, start, visit_period), watch, title)
     draw(watch, start, output / "night.png", title)
     (output / "night.json").write_text(json.dumps({"title": title, **found}, indent=1) + "\n")
 
