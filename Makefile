@@ -28,7 +28,7 @@ $(VENV)/.ready: requirements/plot.txt pyproject.toml setup.py broker/_native.c
 $(DEV)/.ready: requirements/dev.txt pyproject.toml setup.py broker/_native.c
 	@echo "making $(DEV) (development, with torch: about 3 GB to download) …"
 	@$(PYTHON) -m venv $(DEV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -169,9 +169,9 @@ def test_the_learning_curve_rises_where_there_is_something_to_learn():
 
 
 def test_nothing_is_promised_where_nothing_is_learned():
-    x = learnable(200)[0]
-    truth = np.where(np.arange(200) % 2 == 0, "a", "b")
-    curve = learning_curve(x, truth, np.arange(200), "classification", "none")
+    x = learnable(160)[0]
+    truth = np.where(np.arange(160) % 2 == 0, "a", "b")
+    curve = learning_curve(x, truth, np.arange(160), "classification", "none")
     assert "cannot be told" in curve.sentence("balanced accuracy")
 
 
