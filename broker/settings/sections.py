@@ -130,13 +130,14 @@ class ConsumerSettings(Section):
         source and sink to be one cluster.
     overload : Overload
     batch_size : int
-        Most messages taken in one turn.
+        Most messages that wait for the network while it works on others.
     batch_bytes : int
-        Bytes after which a turn takes no more, so that memory is bounded whatever comes.
+        Bytes of such messages after which no more are taken, and of records after which they are delivered, so that
+        memory is bounded whatever comes.
     linger_seconds : float
-        Longest wait for a batch to fill: the price a lone alert pays.
+        Longest wait in one go for an alert to come. None is held up by it.
     drain_seconds : float
-        How long the batch in hand may still wait for Kafka once told to stop.
+        How long what is in hand may still wait for Kafka once told to stop.
     connect_seconds : float
         How long to look for a broker at start before giving up with exit code 1.
     topic_seconds : float
