@@ -74,6 +74,16 @@ class _Delivery:
     metrics: Metrics
     patience: Patience
 
+    def _ours(self, parcels: Sequence[Parcel]) -> list[Parcel]:
+        """Leave out what is others' by now."""
+        ours = [parcel for parcel in parcels if self.source.holds(parcel.message)]
+        if len(ours) < len(parcels):
+            logger.warning(
+                "%d alerts were dropped, their partitions went to others, where they come again",
+                len(parcels) - len(ours),
+            )
+        return ours
+
 
 @dataclass(frozen=True)
 class AtLeastOnce(_Delivery):
@@ -90,12 +100,14 @@ class AtLeastOnce(_Delivery):
     def deliver(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Write, wait for every acknowledgement, commit; give what was delivered.
 
-        A batch whose partitions went to others meanwhile is written too, but not committed: it comes again there.
+        What of it went to others before is left to them. What goes to them while it is written is not committed: it
+        comes again there.
         """
+        ours = self._ours(parcels)
         with self.metrics.timed("write"):
-            delivered = self._write(list(parcels))
+            delivered = self._write(ours)
         with self.metrics.timed("commit"):
-            self.source.commit([parcel.message for parcel in parcels if self.source.holds(parcel.message)])
+            self.source.commit([parcel.message for parcel in ours if self.source.holds(parcel.message)])
         return delivered
 
     def _write(self, parcels: list[Parcel]) -> list[Parcel]:
@@ -202,15 +214,6 @@ class ExactlyOnce(_Delivery):
                 self._portion.taken(len(ours))
                 return ours
         return []
-
-    def _ours(self, parcels: Sequence[Parcel]) -> list[Parcel]:
-        ours = [parcel for parcel in parcels if self.source.holds(parcel.message)]
-        if len(ours) < len(parcels):
-            logger.warning(
-                "%d alerts were dropped, their partitions went to others, where they come again",
-                len(parcels) - len(ours),
-            )
-        return ours
 
     def _apart(self, parcels: list[Parcel]) -> list[Parcel]:
         """Halve a batch until what is too large stands alone, and goes out as a dead letter in its place."""

@@ -52,6 +52,9 @@ class Waits:
         self.waited += 1
         self.group.lost |= self.lose
 
+    def turn(self, why: str) -> None:
+        pass
+
     def over(self) -> None:
         pass
 
@@ -120,6 +123,14 @@ class TestAtLeastOnce:
         sink = Broken([Unavailable("down")])
         self.deliver(group, sink, [parcel(0), parcel(7, partition=1)], lose={1})
         assert sink.written == [b"0", b"7"]
+        assert group.committed == {0: 1}
+
+    def test_what_went_to_others_before_is_left_to_them(self, group: Group) -> None:
+        sink = Broken()
+        group.lost.add(1)
+        done = self.deliver(group, sink, [parcel(0), parcel(7, partition=1)])
+        assert sink.written == [b"0"]
+        assert [one.message.offset for one in done] == [0]
         assert group.committed == {0: 1}
 
     def test_any_other_fault_ends_before_the_commit(self, group: Group) -> None:
