@@ -1,0 +1,161 @@
+"""How many consumers and partitions a stream of visits needs, by a model that was held against measured nights.
+
+Visits are bursts into a queue that drains at a constant rate, the consumers' together: what a visit brings beyond the
+rate waits, the last alert longest. While a visit of N alerts is published over b seconds and drained at R a second, its
+last alert leaves max(0, N / R - b) seconds after its publication, and the latency of a quiet alert later; the one at
+share q of the visit waits q of that. Backlog is 0 before the next visit where N / R is below the period.
+"""
+
+import math
+from dataclasses import dataclass
+
+from broker.errors import SettingsError
+
+BYTES_OF_ENRICHMENT = 1300
+"""What is put in front of a packet, with key and headers; measured on real packets of both surveys."""
+
+GIGABYTE = 1e9
+DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What comes in.
+
+    Attributes
+    ----------
+    alerts_per_visit : int
+    period_seconds : float
+        From visit to visit.
+    burst_seconds : float
+        Over which a visit is published.
+    alert_bytes : float
+        Mean size of a packet.
+    surveys : int
+        So many such streams at once, each visit of all of them at the same time: the worst case.
+    """
+
+    alerts_per_visit: int
+    period_seconds: float
+    burst_seconds: float
+    alert_bytes: float
+    surveys: int = 1
+
+    @property
+    def alerts(self) -> int:
+        """Of a visit of every survey."""
+        return self.alerts_per_visit * self.surveys
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What one consumer does, on processors of its own.
+
+    Attributes
+    ----------
+    rate : float
+        Alerts a second while there is backlog.
+    latency_seconds : float
+        Of an alert that meets no backlog.
+    memory_mib : float
+        At its peak.
+    """
+
+    rate: float
+    latency_seconds: float
+    memory_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What is needed, and what follows from it.
+
+    Attributes
+    ----------
+    consumers, partitions : int
+    drained_seconds : float
+        After the first alert of a visit.
+    age_p99_seconds, age_max_seconds : float
+        From publication to output.
+    load : float
+        Share of the time that there is backlog.
+    megabytes_in, megabytes_out : float
+        A second, on average over the period.
+    disk_gigabytes : float
+        Of the outputs for so many days, one copy.
+    memory_mib : float
+        Of all consumers.
+    """
+
+    consumers: int
+    partitions: int
+    drained_seconds: float
+    age_p99_seconds: float
+    age_max_seconds: float
+    load: float
+    megabytes_in: float
+    megabytes_out: float
+    disk_gigabytes: float
+    memory_mib: float
+
+
+def age(stream: Stream, rate: float, latency_seconds: float, share: float) -> float:
+    """Age at output of the alert at a share of a visit, in seconds.
+
+    Parameters
+    ----------
+    stream : Stream
+    rate : float
+        Alerts a second of all consumers.
+    latency_seconds : float
+    share : float
+        0 the first, 1 the last.
+    """
+    return latency_seconds + share * max(0.0, stream.alerts / rate - stream.burst_seconds)
+
+
+def size(
+    stream: Stream, consumer: Consumer, target_seconds: float, headroom: float, retention_days: float
+) -> Sizing:
+    """Find the fewest consumers that keep the target.
+
+    Parameters
+    ----------
+    stream : Stream
+    consumer : Consumer
+    target_seconds : float
+        The 99th percentile of the age at output.
+    headroom : float
+        Share of the period that is kept free of backlog: for a consumer that restarts, a visit that is larger.
+    retention_days : float
+
+    Raises
+    ------
+    SettingsError
+        Where no number of consumers keeps it.
+    """
+    spare = target_seconds - consumer.latency_seconds
+    if spare <= 0:
+        raise SettingsError(
+            f"an age of {target_seconds:g} s is below the latency of a quiet alert, {consumer.latency_seconds:g} s: "
+            "no number of consumers keeps it"
+        )
+    to_drain = stream.period_seconds * (1 - headroom)
+    rate = stream.alerts / min(to_drain, spare / 0.99 + stream.burst_seconds)
+    count = max(1, math.ceil(rate / consumer.rate))
+    together = count * consumer.rate
+    drained = max(stream.burst_seconds, stream.alerts / together)
+    flow = stream.alerts * stream.alert_bytes / stream.period_seconds
+    out = stream.alerts * (stream.alert_bytes + BYTES_OF_ENRICHMENT) / stream.period_seconds
+    return Sizing(
+        consumers=count,
+        partitions=count * math.ceil(4 / count) if count < 4 else count,  # noqa: PLR2004 -- room to grow
+        drained_seconds=drained,
+        age_p99_seconds=age(stream, together, consumer.latency_seconds, 0.99),
+        age_max_seconds=age(stream, together, consumer.latency_seconds, 1.0),
+        load=stream.alerts / together / stream.period_seconds,
+        megabytes_in=flow / 1e6,
+        megabytes_out=out / 1e6,
+        disk_gigabytes=out * retention_days * DAY_SECONDS / GIGABYTE,
+        memory_mib=count * consumer.memory_mib,
+    )

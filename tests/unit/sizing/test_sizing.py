@@ -1,0 +1,62 @@
+"""Sizing: what the model says of cases that can be worked out by hand."""
+
+import pytest
+from typer.testing import CliRunner
+
+from broker.cli import plan
+from broker.errors import SettingsError
+from broker.sizing import Consumer, Stream, age, size
+
+RUBIN = Stream(10_000, 37.0, 5.0, 114_000.0)
+ONE = Consumer(rate=400.0, latency_seconds=1.0, memory_mib=400.0)
+
+
+def test_the_last_alert_of_a_visit_waits_for_all_before_it() -> None:
+    assert age(RUBIN, 1000.0, 0.5, 1.0) == pytest.approx(0.5 + 10.0 - 5.0)
+    assert age(RUBIN, 1000.0, 0.5, 0.5) == pytest.approx(0.5 + 2.5)
+    assert age(RUBIN, 5000.0, 0.5, 1.0) == 0.5, "drained as it comes"
+
+
+def test_the_fewest_consumers_that_keep_the_age() -> None:
+    found = size(RUBIN, ONE, target_seconds=20.0, headroom=0.0, retention_days=7.0)
+    assert found.consumers == 2
+    assert found.age_p99_seconds <= 20.0
+    assert age(RUBIN, 400.0, 1.0, 0.99) > 20.0, "one would not"
+    assert found.drained_seconds == pytest.approx(12.5)
+
+
+def test_backlog_is_gone_before_the_next_visit_with_room_to_spare() -> None:
+    found = size(RUBIN, ONE, target_seconds=1000.0, headroom=0.5, retention_days=7.0)
+    assert found.load <= 0.5
+    assert found.consumers == 2
+
+
+def test_surveys_at_once_are_one_larger_visit() -> None:
+    three = size(Stream(10_000, 37.0, 5.0, 114_000.0, surveys=3), ONE, 20.0, 0.3, 7.0)
+    large = size(Stream(30_000, 37.0, 5.0, 114_000.0), ONE, 20.0, 0.3, 7.0)
+    assert three == large
+    assert three.partitions >= three.consumers > 2
+
+
+def test_bytes_of_a_week() -> None:
+    found = size(RUBIN, ONE, 20.0, 0.3, retention_days=7.0)
+    assert found.megabytes_in == pytest.approx(10_000 * 0.114 / 37)
+    assert found.disk_gigabytes == pytest.approx(found.megabytes_out * 7 * 86_400 / 1000)
+
+
+def test_what_no_number_of_consumers_keeps_is_said() -> None:
+    with pytest.raises(SettingsError, match="no number of consumers keeps it"):
+        size(RUBIN, ONE, target_seconds=0.5, headroom=0.3, retention_days=7.0)
+
+
+def test_the_program_prints_what_it_needs_and_assumes() -> None:
+    result = CliRunner().invoke(
+        plan.app, ["--alerts-per-visit", "100000", "--rate", "900", "--target-age", "60"]
+    )
+    assert result.exit_code == 0
+    rows = {line[:60].strip().rsplit("  ", 1)[0].strip(): line for line in result.stdout.splitlines()}
+    assert rows["consumers"].split()[-1] == "5"
+    assert "assumed:" in result.stdout
+    assert "each consumer does 900 alerts/s" in result.stdout
+    refused = CliRunner().invoke(plan.app, ["--target-age", "0.5"])
+    assert refused.exit_code == 2
