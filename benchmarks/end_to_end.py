@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from confluent_kafka import Consumer, Producer
 from kafka_node import (
@@ -38,86 +37,36 @@ from kafka_node import (
 )
 from rich.console import Console
 from rich.table import Table
+from without_network import PIECE, Work, messages, network_inputs_of
 
-from broker.alert import Message, Survey
-from broker.avro.deserializer import Deserializer
-from broker.avro.store import SchemaStore
-from broker.contract import ModelContract
+from broker.alert import Survey
+from broker.allocator import keep_freed_memory
 from broker.inference import Model
 from broker.kafka.properties import of_consumer, of_producer
-from broker.pipeline import Pipeline
-from broker.records import RecordBuilder
 from broker.settings import SinkSettings, SourceSettings
-from broker.survey import WANTED
 
 PARTITIONS = 4
-NETWORK_ROWS = 64
 SUFFIX = bytes(1000)
 """As long as an enrichment, so that pass-through writes as much."""
 
 Part = Callable[[], dict[str, float]]
 
 
-class Stored:
-    """Answers as the network would, at no cost: what it said of one alert, for each."""
-
-    def __init__(self, model: Model, inputs: dict[str, Any]) -> None:
-        self.contract: ModelContract = model.contract
-        self._row = {
-            name: values[:1] for name, values in model({k: v[:1] for k, v in inputs.items()}).items()
-        }
-
-    def __call__(self, inputs: Any) -> dict[str, Any]:
-        """Repeat the row."""
-        return {name: np.repeat(row, len(inputs["survey"]), axis=0) for name, row in self._row.items()}
-
-
-def messages(packets: Sequence[bytes]) -> list[Message]:
-    """Give packets as they come from Kafka."""
-    return [Message(value, "alerts", 0, n, None, (), 1_790_000_000_000) for n, value in enumerate(packets)]
-
-
 def ours(model: Model, packets: Sequence[bytes], count: int) -> dict[str, float]:
     """Processor time of all but Kafka and the network."""
-    store = SchemaStore(WANTED)
-    reader = Deserializer(WANTED, store=store)
-    taken: list[dict[str, Any]] = []
-
-    class Spy:
-        contract = model.contract
-
-        def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
-            taken.append(inputs)
-            return model(inputs)
-
-    batch = messages(packets)
-    Pipeline(reader, Spy())(batch[:1])
-    pipeline = Pipeline(reader, Stored(model, taken[0]))
-    pack = RecordBuilder(lambda topic: topic, "0", store)
-    for outcome in pipeline.outcomes(batch):
-        pack(outcome)
+    work, batch = Work(model, packets[0]), messages(packets)
+    work(batch)
     began, done = own_time(), 0
     while done < count:
-        for start in range(0, len(batch), NETWORK_ROWS):
-            for outcome in pipeline.outcomes(batch[start : start + NETWORK_ROWS]):
-                pack(outcome)
+        work(batch)
         done += len(batch)
     return {"client": (own_time() - began) / done, "rate": done / (own_time() - began)}
 
 
 def network(model: Model, packets: Sequence[bytes], count: int) -> dict[str, float]:
     """Processor time and rate of the network on every processor."""
-    taken: list[dict[str, Any]] = []
-
-    class Spy:
-        contract = model.contract
-
-        def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
-            taken.append(inputs)
-            return model(inputs)
-
-    Pipeline(Deserializer(WANTED), Spy())(messages(packets[:NETWORK_ROWS]))
-    inputs, rows = taken[0], len(taken[0]["survey"])
+    inputs = network_inputs_of(model, packets[:PIECE])
+    rows = len(inputs["survey"])
     began, used, done = time.monotonic(), own_time(), 0
     while done < count:
         model(inputs)
@@ -239,6 +188,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too.")] = None,
 ) -> None:
     """Measure the whole way and its parts, side by side on one real Kafka."""
+    keep_freed_memory()
     packets = read_packets(data, survey)
     model = Model.load(model_file)
     cores = len(os.sched_getaffinity(0))

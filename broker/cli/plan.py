@@ -77,7 +77,8 @@ def _rows(found: Sizing, days: float) -> list[tuple[str, str]]:
 def _assumptions(stream: Stream, rate: float, latency: float, headroom: float) -> list[str]:
     every = f"every {stream.period_seconds:g} s, published over {stream.burst_seconds:g} s"
     return [
-        f"{stream.alerts:,} alerts of {stream.alert_bytes / KILO:g} kB {every}; surveys: {stream.surveys}, at the same moment",
+        f"{stream.alerts:,} alerts of {stream.alert_bytes / KILO:g} kB {every}",
+        f"surveys: {stream.surveys}, whose visits come at the same moment",
         f"each consumer does {rate:g} alerts/s on processors of its own, and takes {latency:g} s without backlog",
         "Kafka takes and gives what is asked of it: its brokers and disks are not sized here",
         f"{headroom:.0%} of the period stays free of backlog; partitions carry equal shares",
