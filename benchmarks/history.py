@@ -1,7 +1,7 @@
 """What a history costs: real Rubin packets with 0 to 1,000 previous detections, by the common path and by Nightjar's.
 
-The entries are real ones, again and again. Both sides do what a packet needs outside the network: the common path decodes
-it whole, reads its stamps and encodes it again; Nightjar does everything its consumer does, in compiled and in plain form.
+The entries are real ones, again and again. Both do what a packet needs outside the network: the common path decodes it
+whole, reads its stamps and encodes it again; Nightjar does everything its consumer does, compiled and in Python alone.
 
     python benchmarks/history.py --data ../shared/data --entries 0 --entries 10 --entries 100 --entries 1000
 """

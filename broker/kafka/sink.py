@@ -35,6 +35,9 @@ from broker.kafka.properties import of_producer
 from broker.settings import Security, SinkSettings
 from broker.topics import how_to_make
 
+PARTITION_UA = -1
+"""librdkafka's: the partitioner chooses."""
+
 SLICE_SECONDS = 0.2
 """Longest wait inside librdkafka, so that signal handlers get their turn."""
 
@@ -55,14 +58,20 @@ class Flight:
         Not yet reported on.
     failures : dict of int to KafkaError
         Fault by the number of the record.
+    places : dict of (str, int) to int
+        Partitions that records were meant for, acknowledged or not, with the number of one of them.
     """
 
     waiting: int = 0
     failures: dict[int, Fault] = field(default_factory=dict)
+    places: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def landed(self, number: int, fault: Fault | None, _message: KafkaMessage) -> None:
+    def landed(self, number: int, fault: Fault | None, message: KafkaMessage) -> None:
         """Take a report, as librdkafka's ``on_delivery``."""
         self.waiting -= 1
+        topic, partition = message.topic(), message.partition()
+        if topic is not None and partition is not None and partition >= 0:
+            self.places.setdefault((topic, partition), number)
         if fault is not None:
             self.failures[number] = fault
 
@@ -252,13 +261,14 @@ class KafkaSink:
         self._renew()
         return Unavailable(f"{doing}: {fault.str()}")
 
-    def _produce(self, number: int, record: Record) -> None:
+    def _produce(self, number: int, record: Record, partition: int = PARTITION_UA) -> None:
         while True:
             try:
                 self._producer.produce(
                     record.topic,
                     value=record.value,
                     key=record.key,
+                    partition=partition,
                     headers=list(record.headers),
                     on_delivery=functools.partial(self._flight.landed, number),
                     timestamp=record.timestamp_ms or 0,  # 0 is now, to librdkafka

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from broker.alert import Message, Record
 from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
 from broker.kafka.faults import OF_THE_MOMENT, OF_THE_PRODUCER, TAKEN_OVER, as_ours
-from broker.kafka.sink import KafkaSink
+from broker.kafka.sink import Flight, KafkaSink
 from broker.kafka.transactional_ids import fresh
 from broker.kafka.watched import left_behind, watched
 from broker.settings import Security, SinkSettings
@@ -97,7 +97,8 @@ class KafkaTransactions(KafkaSink):
             on_wait=on_wait,
         )
         self._begun = False
-        self._in_doubt = False
+        self._doubtful: Sequence[Message] = ()
+        self._left_open: dict[tuple[str, int], Record] = {}
 
     def _owned(self) -> dict[str, Any]:
         milliseconds = int(TRANSACTION_SECONDS * 1000)
@@ -128,23 +129,37 @@ class KafkaTransactions(KafkaSink):
             When the cluster refuses us, or another producer has our id.
         """
         self._begin()
-        if self._in_doubt and self._group.stands_after(batch):
-            # The commit went through, only its answer was lost.
-            self._in_doubt = False
+        if self._went_through(batch):
             self._group.settled(batch)
             return
-        self._in_doubt = False
+        if self._left_open:
+            self._give_up_what_was_left(batch)
         try:
             self._open()
             self.write(records)
             self._send_offsets(batch)
-            self._commit()
+            self._commit(batch)
         except (Unavailable, TooLarge):
-            # It is not given up by its own producer: what it left open ends when the next begins, see `_commit`.
+            # It is not given up by its own producer, see `_commit`, but by the next, see `_give_up_what_was_left`.
             self._renew()
+            self._left_open |= {place: records[number] for place, number in self._flight.places.items()}
             raise
-        self._in_doubt = False
+        self._doubtful = ()
         self._group.settled(batch)
+
+    def _went_through(self, batch: Sequence[Message]) -> bool:
+        """Whether this batch was committed, and only the answer to it was lost."""
+        if not self._doubtful:
+            return False
+        places = {(message.topic, message.partition, message.offset) for message in self._doubtful}
+        stands = self._group.stands_after(self._doubtful)
+        self._doubtful = ()
+        if stands:
+            # What it wrote is committed, or will be with what comes: it must not be given up.
+            self._left_open.clear()
+        return stands and all(
+            (message.topic, message.partition, message.offset) in places for message in batch
+        )
 
     def _send_offsets(self, batch: Sequence[Message]) -> None:
         """Send the offsets after a batch that is still all ours, in the name of the membership by which it is.
@@ -160,7 +175,7 @@ class KafkaTransactions(KafkaSink):
             lambda: self._producer.send_offsets_to_transaction(offsets, membership, CALL_SECONDS),
         )
 
-    def _commit(self) -> None:
+    def _commit(self, batch: Sequence[Message]) -> None:
         """Commit, and use a producer no more that had to ask twice.
 
         A request to end a transaction that was sent again, as the first got no answer, may be taken twice. librdkafka
@@ -168,7 +183,7 @@ class KafkaTransactions(KafkaSink):
         partitions of it would be given up, and the rest committed with its offsets (KIP-890, "hanging transactions").
         A new producer has a new epoch, by which the late one is refused.
         """
-        self._in_doubt = True
+        self._doubtful = tuple(batch)
         tries = self._call(
             "committing a transaction",
             lambda: self._producer.commit_transaction(CALL_SECONDS),
@@ -191,6 +206,38 @@ class KafkaTransactions(KafkaSink):
             self._renew()
             raise
         self._begun = True
+
+    def _give_up_what_was_left(self, batch: Sequence[Message]) -> None:
+        """Write to every partition that a failed transaction wrote to, and to the group's offsets, and give that up.
+
+        A coordinator that begins again may take a transaction for given up without telling its partitions (Kafka 4.4
+        was seen to, where a broker was killed while it was open). What it wrote there would stay open, and the next
+        commit of the same id would be one of these records and offsets too. Giving up ends whatever is open there.
+
+        Raises
+        ------
+        Unavailable
+            When that fails; what was left is kept for another try.
+        """
+        self._flight = Flight()
+        try:
+            self._open()
+            for number, ((_, partition), record) in enumerate(self._left_open.items()):
+                self._produce(number, record, partition)
+            while self._flight.waiting:
+                self._wait()
+            if self._flight.failures:
+                raise self._refusal(list(self._left_open.values()))
+            self._send_offsets(batch)
+            self._call(
+                "giving up what was left open",
+                lambda: self._producer.abort_transaction(CALL_SECONDS),
+                ANSWER_SECONDS,
+            )
+        finally:
+            self._renew()  # no other transaction by one that has given one up, see `_commit`
+        self._left_open.clear()
+        self._begin()
 
     def _open(self) -> None:
         self._opened_at = time.monotonic()
@@ -239,7 +286,7 @@ class KafkaTransactions(KafkaSink):
                 self._meet_rival(doing)
             return Unavailable(f"{doing}: {fault.str()}")
         if fault.txn_requires_abort():
-            self._in_doubt = False
+            self._doubtful = ()
         if fault.txn_requires_abort() or fault.retriable() or fault.code() in OF_THE_MOMENT:
             return Unavailable(f"{doing}: {fault.str()}")
         return as_ours(fault, doing)

@@ -78,9 +78,9 @@ def batch_of(source: KafkaSource) -> list[Message]:
     return batch
 
 
-def lose_the_answer(sink: KafkaTransactions) -> None:
+def lose_the_answer(sink: KafkaTransactions, batch: list[Message]) -> None:
     """Be where a commit leaves a producer that got no answer: another takes its place, in doubt."""
-    sink._in_doubt = True
+    sink._doubtful = batch
     sink._renew()
 
 
@@ -90,7 +90,7 @@ def test_what_was_committed_is_not_written_again(
     batch = batch_of(source)
     records = [Record(f"{topic}.enriched", message.value or b"") for message in batch]
     sink.transact(records, batch)
-    lose_the_answer(sink)
+    lose_the_answer(sink, batch)
     sink.transact(records, batch)
     assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]
     assert cluster.committed(topic, f"group-{topic}") == 2
@@ -101,7 +101,7 @@ def test_what_was_not_committed_is_written(
 ) -> None:
     batch = batch_of(source)
     records = [Record(f"{topic}.enriched", message.value or b"") for message in batch]
-    lose_the_answer(sink)
+    lose_the_answer(sink, batch)
     sink.transact(records, batch)
     assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]
     assert cluster.committed(topic, f"group-{topic}") == 2
@@ -126,6 +126,34 @@ def test_a_call_that_does_not_come_back_costs_the_producer_and_not_the_batch(
     sink.transact([Record(f"{topic}.enriched", message.value or b"") for message in batch], batch)
     free.set()
     assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]
+
+
+def test_what_a_failed_transaction_wrote_to_is_given_up_by_the_next_producer(
+    cluster: Cluster,
+    topic: str,
+    kafka: str,
+    source: KafkaSource,
+    sink: KafkaTransactions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the coordinator forgot there would else be committed with what comes."""
+    batch = batch_of(source)
+    records = [Record(f"{topic}.enriched", message.value or b"") for message in batch]
+
+    def lost(_batch: object) -> None:
+        raise Unavailable("the coordinator went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink, "_send_offsets", lost)
+        with pytest.raises(Unavailable):
+            sink.transact(records, batch)
+    sink.transact(records, batch)
+    everything = [message.value() for message in read_all(kafka, f"{topic}.enriched", committed=False)]
+    assert everything == [b"one", b"two", b"one", b"one", b"two"], (
+        "the third is given up where the first two were"
+    )
+    assert [message.value() for message in read_all(kafka, f"{topic}.enriched")] == [b"one", b"two"]
+    assert cluster.committed(topic, f"group-{topic}") == 2
 
 
 @pytest.fixture(scope="module")
@@ -174,5 +202,5 @@ def test_a_commit_of_which_nothing_is_heard_is_neither_lost_nor_made_twice(
         sink.transact(records, batch)
     assert [message.value() for message in read_all(direct, f"{topic}.enriched")] == [b"one", b"two"]
     written = read_all(direct, f"{topic}.enriched", committed=False)
-    assert len(written) == (2 if done else 4), "what was committed is not even written again"
+    assert len(written) == (2 if done else 5), "what was committed is not even written again"
     assert cluster.committed(topic, f"group-{topic}") == 2

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from broker.alert import Message, Record
 from broker.errors import ConfigurationError, KafkaError, Unavailable
 from broker.kafka import KafkaTransactions, transactions
+from broker.kafka.sink import Flight
 from broker.kafka.watched import NAME
 
 
@@ -113,7 +114,8 @@ class Written(Bare):
     def __init__(self, group: Group, *, loses: bool, while_told: bool = False, commits: int = 1) -> None:
         super().__init__()
         self._group, self._producer, self._listener = group, Producer(commits), Healthy()  # type: ignore[assignment]
-        self._begun, self._in_doubt = True, False
+        self._begun, self._doubtful = True, ()
+        self._flight, self._left_open = Flight(), {}
         self._loses, self._while_told = loses, while_told
         self._on_wait = self.told
 
