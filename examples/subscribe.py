@@ -34,7 +34,8 @@ beginning = confluent_kafka.OFFSET_BEGINNING
 consumer.assign([confluent_kafka.TopicPartition(topic, number, beginning) for number in found.partitions])
 
 # A broker that crashed may publish an alert again: the same words stand in all of these headers then.
-IDENTITY = ("survey", "alert-id", "model", "source-topic", "source-partition", "source-offset")
+PLACE = ("source-topic", "source-partition", "source-offset", "source-timestamp")
+IDENTITY = ("survey", "alert-id", "model", *PLACE)
 seen = set()  # a service that never ends would forget the oldest
 
 shown = 0

@@ -24,6 +24,9 @@ from broker.packet_files import Packet, PacketFiles
 CHUNK = 100
 """Records confirmed together; few enough that a progress bar moves."""
 
+LATE_SECONDS = 1.0
+"""A replay that falls behind by more is told of: who measures with it must know."""
+
 AHEAD_SECONDS = 0.1
 """What is due within this time goes together with what is due now."""
 
@@ -49,6 +52,8 @@ class Replay:
     cadence : Cadence or None
         When packets are due; None is as fast as they are confirmed.
     published : int
+    late_seconds : float
+        How far it has been behind its cadence at most.
     """
 
     sink: Sink
@@ -56,6 +61,7 @@ class Replay:
     console: Console
     cadence: Cadence | None = None
     published: int = 0
+    late_seconds: float = 0.0
 
     def publish(
         self,
@@ -69,7 +75,9 @@ class Replay:
         began = time.monotonic()
         while not stop.is_set() and (chunk := list(islice(packets, self._due(time.monotonic() - began)))):
             if self.cadence is not None:
-                stop.wait(max(0.0, began + self.cadence.due(self.published) - time.monotonic()))
+                early = began + self.cadence.due(self.published) - time.monotonic()
+                self.late_seconds = max(self.late_seconds, -early)
+                stop.wait(max(0.0, early))
             self.sink.write([self._record(packet) for packet in chunk])
             self.published += len(chunk)
             if progress and task is not None:
@@ -109,16 +117,22 @@ def replay(
         int | None, typer.Option(min=1, help="Publish in visits of so many alerts, as a camera makes them.")
     ] = None,
     visit_period: Annotated[
-        float, typer.Option(min=0.001, help="Seconds from one visit to the next.")
-    ] = RUBIN_PERIOD_SECONDS,
+        float | None,
+        typer.Option(
+            min=0.001, help=f"Seconds from one visit to the next. Default: {RUBIN_PERIOD_SECONDS:g}."
+        ),
+    ] = None,
     burst: Annotated[
-        float, typer.Option(min=0.0, help="Seconds over which a visit is published; 0 is at once.")
-    ] = 0.0,
+        float | None,
+        typer.Option(min=0.0, help="Seconds over which a visit is published. Default: 0, all at once."),
+    ] = None,
     visits: Annotated[
         int | None,
         typer.Option(min=1, help="So many visits, the packets again and again. Default: each packet once."),
     ] = None,
-    speed: Annotated[float, typer.Option(min=0.001, help="How much faster than that all of it goes.")] = 1.0,
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Visits and bursts so many times faster. Default: 1.")
+    ] = None,
     show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
     """Publish Rubin frames and Avro containers as they are.
@@ -156,6 +170,14 @@ def replay(
         typer.echo(
             f"published {counted(run.published, 'alert')} of {counted(len(chosen.paths), 'file')} on {topic}"
         )
+        if run.late_seconds > LATE_SECONDS:
+            typer.echo(
+                f"broker-replay: up to {run.late_seconds:.1f} s behind: this machine and Kafka publish no faster",
+                err=True,
+            )
+        if stop.is_set():
+            typer.echo("broker-replay: stopped before the end", err=True)
+            raise typer.Exit(FAILED)
         if chosen.skipped:
             verb = "was" if len(chosen.skipped) == 1 else "were"
             typer.echo(
@@ -165,15 +187,21 @@ def replay(
 
 
 def _cadence(
-    rate: float | None, size: int | None, period: float, burst: float, visits: int | None, speed: float
+    rate: float | None,
+    size: int | None,
+    period: float | None,
+    burst: float | None,
+    visits: int | None,
+    speed: float | None,
 ) -> Cadence | None:
     if size is None:
-        if visits is not None:
-            raise SettingsError("--visits says how many, not how large: give --visit-size too")
+        of_visits = {"--visits": visits, "--visit-period": period, "--burst": burst, "--speed": speed}
+        if given := [name for name, value in of_visits.items() if value is not None]:
+            raise SettingsError(f"{given[0]} is of visits, whose size is not said: give --visit-size too")
         return None if rate is None else Steady(rate)
     if rate is not None:
         raise SettingsError("--rate and --visit-size are two ways to say when: give one of them")
-    return Visits(size, period, burst, speed)
+    return Visits(size, period or RUBIN_PERIOD_SECONDS, burst or 0.0, speed or 1.0)
 
 
 def again_and_again(files: PacketFiles, console: Console) -> Iterator[Packet]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from broker.alert import Survey
 from broker.cli.clusters import ResultsConfig, Servers, of_results, settings_of
-from broker.cli.ending import ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
+from broker.cli.ending import REFUSED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.cli.printers import LinePrinter, TablePrinter
 from broker.cli.registries import decoder
 from broker.cli.subscribing import Filter, Subscription
@@ -93,6 +93,10 @@ def subscribe(
         log_to_stderr("warning")
         stop = stop_on_signals()
         settings = settings_of(config)
+        if group_id == settings.kafka.group_id:
+            raise SettingsError(
+                f"--group-id {group_id} is the group of the consumer, which would share its partitions: choose another"
+            )
         patience = settings.consumer.model_dump(include={"connect_seconds", "topic_seconds"})
         limits = checked(ConsumerSettings, {**patience, "start": start, "exit_at_end": exit_at_end})
         kafka = of_results(settings, bootstrap_servers, group_id)
@@ -120,6 +124,8 @@ def subscribe(
         finally:
             source.close()
         typer.echo(_closing(subscription), err=True)
+        if subscription.lacks_class and not subscription.printed:
+            raise typer.Exit(REFUSED)
 
 
 def _closing(subscription: Subscription) -> str:

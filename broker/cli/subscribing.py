@@ -78,6 +78,8 @@ class Subscription:
         Of the unreadable, alerts as a survey sends them.
     ours : int
         Records of this broker, wanted or not.
+    lacks_class : bool
+        Whether the model at work knows no class of the name that is wanted.
     """
 
     source: KafkaSource
@@ -91,6 +93,7 @@ class Subscription:
     unreadable: int = 0
     raw: int = 0
     ours: int = 0
+    lacks_class: bool = False
     _raw_topic: str = ""
     _class_is_known: bool = False
 
@@ -167,7 +170,8 @@ class Subscription:
         except AlertError:
             return
         classes = record.get("enrichment", {}).get("morphology_classes") or ()
-        if classes and not any(map(self.wanted.holds_class, classes)):
+        self.lacks_class = bool(classes) and not any(map(self.wanted.holds_class, classes))
+        if self.lacks_class:
             typer.echo(
                 f"broker-subscribe: no class is named {self.wanted.morphology!r}: "
                 f"the model at work knows {', '.join(classes)}",

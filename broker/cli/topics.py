@@ -1,5 +1,6 @@
 """``broker-topics``: the topics of a broker as they are and as they should be, and making what is missing."""
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from broker.cli.ending import REFUSED, ShowVersion, counted, exit_codes, log_to_
 from broker.cli.tables import table
 from broker.errors import SettingsError
 from broker.kafka.admin import TopicAdmin
+from broker.kafka.limits import CLEANUP
 from broker.kafka.topic_plan import (
-    CLEANUP,
     DAY_MS,
+    INPUT,
     LARGEST,
+    MOST_COPIES,
     RETENTION,
     Difference,
     TopicPlan,
@@ -25,6 +28,7 @@ from broker.kafka.topic_plan import (
     plan,
 )
 from broker.settings import Settings
+from broker.topics import TOPIC_NAME
 
 HEADING = ("topic", "exists", "partitions", "replication", "retention", "max.message.bytes", "cleanup.policy")
 SHOWN = (RETENTION, LARGEST, CLEANUP)
@@ -113,6 +117,12 @@ def topics(
         str | None, typer.Option(help="The input, whose partitions the outputs take. Default: PREFIX.")
     ] = None,
     create: Annotated[bool, typer.Option("--create", help="Make the outputs that are missing.")] = False,
+    with_input: Annotated[
+        bool,
+        typer.Option(
+            "--with-input", help="Make the input too, with --partitions: for a stream of one's own."
+        ),
+    ] = False,
     partitions: Annotated[
         int | None,
         typer.Option(min=1, help="Of PREFIX.enriched and PREFIX.lite. Default: as many as the input has."),
@@ -135,22 +145,31 @@ def topics(
 ) -> None:
     """Show the topics of a broker, what they should be, and make those that are missing.
 
-    What exists is never changed: what differs is said. The input is the stream's own, and is only shown.
+    What exists is never changed: what differs is said. The input is the stream's own, and is only shown, unless
+    --with-input makes it.
 
     Exit codes: 0 done, 2 configuration refused, or a topic exists that loses records as it is; 1 anything else.
 
     For example:
       broker-topics --prefix alerts
       broker-topics --prefix alerts --create
+      broker-topics --prefix alerts --create --with-input --partitions 4
       broker-topics --prefix ztf --partitions 8 --replication 3 --create
       broker-topics --prefix nightjar.lsst --source-topic lsst-alerts-v11 --config consumer.yaml --create
     """
     with exit_codes("broker-topics"):
         log_to_stderr("warning")
+        for name in filter(None, (prefix, source_topic)):
+            if not re.fullmatch(TOPIC_NAME, name):
+                raise SettingsError(
+                    f"{name!r} cannot be the name of a topic: letters, digits, '.', '_' and '-'"
+                )
+        if with_input and not (create and partitions):
+            raise SettingsError("--with-input makes a topic: give --create and --partitions too")
         settings, stop = settings_of(config), stop_on_signals()
         source = source_topic or prefix
         view = _view(
-            settings, bootstrap_servers, source, prefix, stop, partitions, replication, create=create
+            settings, bootstrap_servers, source, prefix, stop, partitions, replication, create, with_input
         )
         for line in view.lines():
             typer.echo(line)
@@ -168,8 +187,8 @@ def _view(
     stop: threading.Event,
     partitions: int | None,
     replication: int | None,
-    *,
     create: bool,
+    with_input: bool,
 ) -> View:
     patience = settings.consumer.connect_seconds
     ours, our_extra = of_topics(settings, servers)
@@ -185,6 +204,10 @@ def _view(
             f"--replication {replication}: the cluster has {counted(admin.brokers, 'broker')}: give no more"
         )
     found_source = there.states([source]).get(source)
+    if found_source is None and with_input:
+        copies = replication or min(MOST_COPIES, there.brokers)
+        there.create([TopicPlan(source, partitions, copies, INPUT.settings)])
+        found_source = there.states([source]).get(source)
     plans = plan(prefix, found_source, admin.brokers, partitions, replication)
     names = [each.name for each in plans]
     view = View(source, found_source, plans, admin.states(names))
@@ -193,7 +216,7 @@ def _view(
     if any(each.partitions is None for each in view.missing):
         raise SettingsError(
             f"topic {source} does not exist, so nothing says how many partitions the outputs need: "
-            "name the input by --source-topic, or give --partitions"
+            "name the input by --source-topic, give --partitions, or have it made by --with-input --partitions N"
         )
     made = frozenset(each.name for each in view.missing)
     admin.create(view.missing)

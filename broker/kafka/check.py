@@ -14,10 +14,9 @@ from broker.errors import NightjarError
 from broker.kafka import certificates
 from broker.kafka.connection import MAX_MESSAGE_BYTES, Listener, client
 from broker.kafka.ends import End, ends
-from broker.kafka.limits import SIZE, topic_settings
+from broker.kafka.limits import CLEANUP, SIZE, is_compacted, topic_settings
 from broker.kafka.properties import of_consumer, of_producer
 from broker.kafka.rights import granted, spanning
-from broker.kafka.topic_plan import CLEANUP, is_unfit
 from broker.settings import Sasl, Settings
 from broker.topics import how_to_make
 
@@ -166,7 +165,7 @@ def _settings(end: End, admin: AdminClient, metadata: ClusterMetadata) -> Iterat
         small = int(settings[SIZE]) < MAX_MESSAGE_BYTES
         raised = f"raise it to {MAX_MESSAGE_BYTES}, or large alerts become dead letters"
         yield Finding(f"{SIZE} of {topic}", settings[SIZE], raised if small else None)
-        compacted = is_unfit(CLEANUP, settings)
+        compacted = is_compacted(settings)
         deleted = "set it to delete: of each key only the last record would be kept"
         yield Finding(f"{CLEANUP} of {topic}", settings[CLEANUP], deleted if compacted else None)
 

@@ -196,7 +196,8 @@ def client(
         made = make(properties | heard, logger=logger)
     except KafkaException as error:
         raise SettingsError(
-            f"librdkafka refuses a setting: {error.args[0].str()}", "correct or remove it"
+            f"librdkafka refuses a setting: {error.args[0].str()}",
+            "correct or remove it in kafka.extra or sink.extra",
         ) from error
     except (
         AttributeError,

@@ -11,7 +11,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.kafka.connection import is_embedded
 
-SIZE = "max.message.bytes"
+SIZE, CLEANUP = "max.message.bytes", "cleanup.policy"
 
 ASKING_SECONDS = 5.0
 
@@ -40,19 +40,15 @@ def topic_settings(
     return {resource.name: _settings(future) for resource, future in answers.items()}
 
 
-def size_limits(
-    admin: AdminClient, metadata: ClusterMetadata, topics: Sequence[str]
-) -> dict[str, int | None]:
-    """Ask for ``max.message.bytes`` of topics, as `topic_settings` does.
+def size_limit(settings: Mapping[str, str] | None) -> int | None:
+    """Bytes of the largest record a topic takes, by its settings; None where they do not say."""
+    size = (settings or {}).get(SIZE)
+    return None if size is None else int(size)
 
-    Returns
-    -------
-    dict of str to (int or None)
-        Bytes.
-    """
-    found = topic_settings(admin, metadata, topics)
-    sizes = {topic: (settings or {}).get(SIZE) for topic, settings in found.items()}
-    return {topic: None if size is None else int(size) for topic, size in sizes.items()}
+
+def is_compacted(settings: Mapping[str, str] | None) -> bool:
+    """Whether a topic keeps but the last record of each key, by its settings as far as they are told."""
+    return "compact" in (settings or {}).get(CLEANUP, "")
 
 
 def _settings(future: "Future[Any]") -> Mapping[str, str] | None:

@@ -30,7 +30,7 @@ from broker.kafka.connection import (
     of_connection,
 )
 from broker.kafka.faults import MISSING_TOPIC, NEVER_TAKEN, OF_THE_PRODUCER, REFUSALS, TOO_LARGE, as_ours
-from broker.kafka.limits import size_limits
+from broker.kafka.limits import is_compacted, size_limit, topic_settings
 from broker.kafka.properties import of_producer
 from broker.settings import Security, SinkSettings
 from broker.topics import how_to_make
@@ -181,8 +181,16 @@ class KafkaSink:
         if metadata is None:
             return dict.fromkeys(topics, MAX_MESSAGE_BYTES)
         properties = of_connection(self._settings.extra) | connection(self._servers, self._security)
-        found = size_limits(client(AdminClient, properties, self._listener), metadata, topics)
-        return {topic: min(size or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES) for topic, size in found.items()}
+        found = topic_settings(client(AdminClient, properties, self._listener), metadata, topics)
+        for topic, settings in found.items():
+            if is_compacted(settings):
+                raise SettingsError(
+                    f"topic {topic}, to write to, is compacted: of each object only the last record would be kept",
+                    "set its cleanup.policy to delete",
+                )
+        return {
+            topic: min(size_limit(found[topic]) or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES) for topic in topics
+        }
 
     def _keep_batches_below(self, limit: int) -> None:
         """Begin again with batches that the smallest topic takes: it measures batches, not records."""

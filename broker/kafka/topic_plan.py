@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from broker.kafka.connection import MAX_MESSAGE_BYTES
-from broker.kafka.limits import SIZE
+from broker.kafka.limits import CLEANUP, SIZE, is_compacted
 from broker.topics import DEAD_LETTER_SUFFIX, ENRICHED_SUFFIX, LITE_SUFFIX, REDRIVE_SUFFIX
 
 DAY_MS = 86_400_000
 MOST_COPIES = 3
 """Replicas of a topic where nothing is said and the cluster has brokers enough."""
 
-RETENTION, LARGEST, CLEANUP = "retention.ms", SIZE, "cleanup.policy"
+RETENTION, LARGEST = "retention.ms", SIZE
 COMPRESSION, IN_SYNC, TIMESTAMPS = "compression.type", "min.insync.replicas", "message.timestamp.type"
 
 COMMON = {CLEANUP: "delete", COMPRESSION: "producer", LARGEST: str(MAX_MESSAGE_BYTES)}
@@ -49,6 +49,10 @@ ROLES = (
     # with its first time, by which Kafka would take an old one for past its retention: the topic's own time counts.
     Role(REDRIVE_SUFFIX, 1, _kept(LETTER_DAYS) | {TIMESTAMPS: "LogAppendTime"}),
 )
+
+
+INPUT = Role("", None, _kept(7))
+"""A stream of one's own; that of a survey is as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ def is_unfit(name: str, settings: Mapping[str, str]) -> bool:
         All of the topic's.
     """
     if name == CLEANUP:
-        return "compact" in settings.get(name, "")
+        return is_compacted(settings)
     if name == TIMESTAMPS:
         return settings.get(RETENTION) != "-1"
     return name == LARGEST

@@ -1,13 +1,16 @@
 """Settings from the command line, the environment and a file; what is refused is told in one line."""
 
+import difflib
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
@@ -76,7 +79,10 @@ def load(overrides: Mapping[str, Any], config: Path | None = None) -> Settings:
     except ValidationError as error:
         raise SettingsError(_one_line(error, config)) from error
     except ValueError as error:  # pydantic-settings: a value that should be JSON and is not
-        raise SettingsError(f"environment: {error}: mappings are given as JSON") from error
+        named = ", ".join(_no_json(os.environ)) or "a variable of the environment"
+        raise SettingsError(
+            f'{named} holds no JSON: a mapping is given as such, {{"name": "value"}}'
+        ) from error
     except (RecursionError, OverflowError) as error:  # JSON, or a regular expression
         raise SettingsError(f"a setting is nested too deep or too large: {error}") from error
 
@@ -153,7 +159,7 @@ def _refuse_unknown_environment(environment: Iterable[str]) -> None:
         if not name.upper().startswith(PREFIX):
             continue
         top, *below = name[len(PREFIX) :].lower().split("__")
-        if below and top in Settings.model_fields and not _is_section(Settings.model_fields[top].annotation):
+        if below and top in Settings.model_fields and not _is_section(_annotation(top)):
             raise SettingsError(
                 f"environment variable {name} is no setting: {PREFIX}{top.upper()} has none below it"
             )
@@ -162,6 +168,22 @@ def _refuse_unknown_environment(environment: Iterable[str]) -> None:
             raise SettingsError(
                 f"environment variable {name} is no setting: known are {known} (and __ below them)"
             )
+
+
+def _no_json(environment: Mapping[str, str]) -> Iterator[str]:
+    """Name the variables that stand for mappings and hold no JSON."""
+    for name, value in environment.items():
+        top, *below = name.upper().removeprefix(PREFIX).lower().split("__")
+        is_mapping = below[-1:] == ["extra"] or not below
+        if name.upper().startswith(PREFIX) and is_mapping and (below or _is_section(_annotation(top))):
+            try:
+                json.loads(value)
+            except (ValueError, RecursionError):
+                yield name
+
+
+def _annotation(name: str) -> Any:
+    return getattr(Settings.model_fields.get(name), "annotation", None)
 
 
 def _is_section(annotation: Any) -> bool:
@@ -185,8 +207,22 @@ def _told(fault: ErrorDetails) -> str:
         return f"{where} is {_shortened(fault['input'])}, wanted {wanted}"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        message = "is no setting: correct its name or remove it"
+        message = f"is no setting{_meant(fault['loc'])}: correct its name or remove it"
+        variable = f"{PREFIX}{'__'.join(map(str, fault['loc']))}".upper()
+        where = variable if variable in map(str.upper, os.environ) else where
     return f"{where}: {message}" if where else message
+
+
+def _meant(place: Sequence[int | str]) -> str:
+    """Say which setting has a name close to one that is none."""
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
+    for part in place[:-1]:
+        section: Any = getattr(fields.get(str(part)), "annotation", None)
+        if not _is_section(section):
+            return ""
+        fields = section.model_fields
+    close = difflib.get_close_matches(str(place[-1]), fields, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _shortened(found: object) -> str:

@@ -9,6 +9,23 @@ from broker.settings.extra import Extra, refuse_sinks, refuse_sources
 from broker.settings.membership import Classic, Membership
 from broker.settings.security import Plaintext, Section, Security
 
+MOST_PORTS = 65_535
+
+
+def refuse_ports(servers: str) -> str:
+    """See that what stands behind a host's colon is a port.
+
+    Raises
+    ------
+    ValueError
+    """
+    for server in filter(None, map(str.strip, servers.split(","))):
+        _, colon, port = server.rpartition(":")
+        is_port = port.isascii() and port.isdigit() and 0 < int(port) <= MOST_PORTS
+        if colon and not server.endswith("]") and not is_port:
+            raise ValueError(f"{server!r} is no host:port, as {port!r} is no port")
+    return servers
+
 
 class SourceSettings(Section):
     """The Kafka cluster alerts are read from.
@@ -29,6 +46,11 @@ class SourceSettings(Section):
     security: Security = Plaintext()
     membership: Membership = Classic()
     extra: Extra = Field(default={}, repr=False)
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _of_hosts_and_ports(cls, servers: str) -> str:
+        return refuse_ports(servers)
 
     @field_validator("membership", mode="before")
     @classmethod
@@ -68,6 +90,11 @@ class SinkSettings(Section):
     delivery_seconds: float = Field(default=120.0, gt=0.0)
     transactional_id: str | None = Field(default=None, min_length=1)
     extra: Extra = Field(default={}, repr=False)
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _of_hosts_and_ports(cls, servers: str | None) -> str | None:
+        return None if servers is None else refuse_ports(servers)
 
     @field_validator("extra")
     @classmethod

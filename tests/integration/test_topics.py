@@ -157,3 +157,36 @@ def test_an_embedded_kafka_is_not_asked(run: Run, more: tuple[str, ...]) -> None
         )
     assert (code, log.count("\n")) == (2, 1)
     assert "an embedded Kafka makes topics by itself" in log
+
+
+def test_the_input_is_made_where_that_is_asked_for(cluster: Cluster, topics: Run) -> None:
+    prefix = f"own-{uuid.uuid4().hex[:8]}"
+    code, _, log = topics("--prefix", prefix, "--create", "--with-input", "--partitions", "3")
+    assert (code, log) == (0, "")
+    made = there(cluster.servers, prefix)
+    assert {name.removeprefix(prefix): number for name, (number, _) in made.items()} == {
+        "": 3,
+        ".dead-letter": 1,
+        ".enriched": 3,
+        ".lite": 3,
+        ".redrive": 1,
+    }
+    assert made[prefix][1]["max.message.bytes"] == "10485760"
+    assert topics("--prefix", prefix, "--with-input")[0] == 2
+
+
+def test_what_can_be_no_topic_is_refused_before_kafka_is_asked(topics: Run) -> None:
+    code, _, log = topics("--prefix", "a b", "--create", "--partitions", "2")
+    assert code == 2
+    assert "'a b' cannot be the name of a topic" in log
+
+
+@pytest.mark.parametrize("suffix", ["enriched", "dead-letter"])
+def test_a_compacted_output_ends_the_consumer_before_it_reads(
+    cluster: Cluster, consume: Run, suffix: str
+) -> None:
+    topic = cluster.make()
+    cluster.set(f"{topic}.{suffix}", "cleanup.policy", "compact")
+    code, output, log = consume(topic)
+    assert (code, output) == (2, "")
+    assert f"topic {topic}.{suffix}, to write to, is compacted" in log.splitlines()[-1]

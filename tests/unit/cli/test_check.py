@@ -72,7 +72,7 @@ def test_a_property_that_librdkafka_does_not_know(
     assert result.exit_code == 2
     found, remedy = row(result, f"{'source' if end == 'kafka' else 'sink'}: settings of the client")
     assert "no.such.property" in found
-    assert remedy == "correct or remove it"
+    assert remedy == "correct or remove it in kafka.extra or sink.extra"
 
 
 def test_a_head_that_cannot_be_read(kafka: EmbeddedKafka) -> None:

@@ -1,6 +1,7 @@
 """Alerts in visits, as a camera makes them."""
 
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from broker.alert import Record
 from broker.cadence import Cadence, Steady, Visits
 from broker.cli import replay
 from broker.cli.replay import AHEAD_SECONDS, Replay
@@ -56,7 +58,10 @@ def test_a_burst_ends_before_the_next_visit() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--visits", "2"], "give --visit-size too"),
+        (["--visits", "2"], "--visits is of visits, whose size is not said: give --visit-size too"),
+        (["--burst", "2"], "--burst is of visits"),
+        (["--visit-period", "2", "--rate", "3"], "--visit-period is of visits"),
+        (["--speed", "2"], "--speed is of visits"),
         (["--visit-size", "2", "--rate", "3"], "give one of them"),
         (["--visit-size", "2", "--burst", "40"], "must end before the next begins"),
     ],
@@ -77,3 +82,14 @@ def test_few_packets_make_as_many_visits_as_are_asked_for(tmp_path: Path) -> Non
         limited = CliRunner().invoke(replay.app, [*call, *visits, "--limit", "5"])
     assert (result.exit_code, result.stdout) == (0, "published 8 alerts of 3 files on alerts\n")
     assert limited.stdout == "published 5 alerts of 3 files on alerts\n"
+
+
+def test_how_far_a_replay_is_behind_is_noted() -> None:
+    class Slow(MemorySink):
+        def write(self, records: list[Record]) -> None:  # type: ignore[override]
+            time.sleep(0.2)
+            super().write(records)
+
+    run = Replay(Slow(), "alerts", Console(quiet=True), Visits(size=100, period_seconds=0.05))
+    run.publish(iter([b"packet"] * 400), threading.Event())
+    assert run.late_seconds > 0.2

@@ -79,7 +79,11 @@ def test_the_network_s_threads_and_batch_are_the_operator_s(
 
 
 REFUSED = [
-    ("unknown in file", {"file": "kafka: {grup_id: x}"}, r"kafka\.grup_id: is no setting"),
+    (
+        "unknown in file",
+        {"file": "kafka: {grup_id: x}"},
+        r"kafka\.grup_id: is no setting \(did you mean group_id\?\)",
+    ),
     ("unknown at the top of the file", {"file": "kafak: {}"}, r"kafak: is no setting"),
     ("file is a list", {"file": "- alerts"}, r"holds a list, wanted a mapping"),
     ("file is no YAML", {"file": "kafka: ["}, r"is no YAML"),
@@ -91,9 +95,15 @@ REFUSED = [
     (
         "unknown below a section in the environment",
         {"environment": {"BROKER_KAFKA__GRUP_ID": "x"}},
-        r"kafka\.grup_id: is no setting",
+        r"BROKER_KAFKA__GRUP_ID: is no setting \(did you mean group_id\?\)",
     ),
-    ("not JSON", {"environment": {"BROKER_KAFKA__EXTRA": "a=b"}}, r"kafka"),
+    ("not JSON", {"environment": {"BROKER_KAFKA__EXTRA": "a=b"}}, r"BROKER_KAFKA__EXTRA holds no JSON"),
+    ("no port", {"line": {"kafka": {"bootstrap_servers": "a:9092,b:port"}}}, r"'b:port' is no host:port"),
+    (
+        "port of the sink",
+        {"environment": {"BROKER_SINK__BOOTSTRAP_SERVERS": "a:70000"}},
+        r"'70000' is no port",
+    ),
     (
         "not a number",
         {"environment": {"BROKER_CONSUMER__BATCH_SIZE": "many"}},
