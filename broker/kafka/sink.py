@@ -7,6 +7,7 @@ import functools
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,20 +59,20 @@ class Flight:
         Not yet reported on.
     failures : dict of int to KafkaError
         Fault by the number of the record.
-    places : dict of (str, int) to int
-        Partitions that records were meant for, acknowledged or not, with the number of one of them.
+    places : dict of (str, int) to list of int
+        Numbers of the records by the partition they were meant for, acknowledged or not.
     """
 
     waiting: int = 0
     failures: dict[int, Fault] = field(default_factory=dict)
-    places: dict[tuple[str, int], int] = field(default_factory=dict)
+    places: dict[tuple[str, int], list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def landed(self, number: int, fault: Fault | None, message: KafkaMessage) -> None:
         """Take a report, as librdkafka's ``on_delivery``."""
         self.waiting -= 1
         topic, partition = message.topic(), message.partition()
         if topic is not None and partition is not None and partition >= 0:
-            self.places.setdefault((topic, partition), number)
+            self.places[topic, partition].append(number)
         if fault is not None:
             self.failures[number] = fault
 

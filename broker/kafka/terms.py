@@ -1,6 +1,7 @@
 """Kafka's things in our own terms."""
 
 import logging
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -13,6 +14,9 @@ from broker.kafka.faults import as_ours
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
+
+_HEADERS = operator.methodcaller("headers")
+"""So the interpreter sees the error that confluent_kafka gives an answer with; a hot call of the method goes on with it."""
 
 logger = logging.getLogger("broker.kafka")
 
@@ -44,7 +48,7 @@ def as_message(message: KafkaMessage, tenure: int = 0) -> Message:
 def headers_of(message: KafkaMessage) -> tuple[tuple[str, bytes | None], ...]:
     """Headers in their order; none where the name of one is no UTF-8, which Kafka does not ask for."""
     try:
-        headers = message.headers() or []
+        headers = _HEADERS(message) or []
     except (SystemError, UnicodeDecodeError) as error:
         message.set_headers([])  # asked once more, confluent_kafka 2.16 would bring the process down
         place = f"{message.topic()}[{message.partition()}] offset {message.offset()}"

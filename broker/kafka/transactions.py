@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from broker.alert import Message, Record
 from broker.errors import ConfigurationError, KafkaError, TooLarge, Unavailable
-from broker.kafka.faults import OF_THE_MOMENT, OF_THE_PRODUCER, TAKEN_OVER, as_ours
+from broker.kafka.faults import OF_THE_MOMENT, OF_THE_PRODUCER, TAKEN_OVER, TOO_LARGE, as_ours
 from broker.kafka.sink import Flight, KafkaSink
 from broker.kafka.transactional_ids import fresh
 from broker.kafka.watched import left_behind, watched
@@ -142,7 +142,10 @@ class KafkaTransactions(KafkaSink):
         except (Unavailable, TooLarge):
             # It is not given up by its own producer, see `_commit`, but by the next, see `_give_up_what_was_left`.
             self._renew()
-            self._left_open |= {place: records[number] for place, number in self._flight.places.items()}
+            for place, numbers in self._flight.places.items():
+                self._left_open[place] = min(
+                    (records[number] for number in numbers), key=lambda one: one.size
+                )
             raise
         self._doubtful = ()
         self._group.settled(batch)
@@ -227,7 +230,7 @@ class KafkaTransactions(KafkaSink):
             while self._flight.waiting:
                 self._wait()
             if self._flight.failures:
-                raise self._refusal(list(self._left_open.values()))
+                raise self._not_given_up()
             self._send_offsets(batch)
             self._call(
                 "giving up what was left open",
@@ -238,6 +241,15 @@ class KafkaTransactions(KafkaSink):
             self._renew()  # no other transaction by one that has given one up, see `_commit`
         self._left_open.clear()
         self._begin()
+
+    def _not_given_up(self) -> KafkaError | ConfigurationError:
+        """Tell why; where even the smallest record is too large now, nothing of ours is expected to lie open."""
+        places = list(self._left_open)
+        for number, fault in self._flight.failures.items():
+            if fault.code() in TOO_LARGE:
+                del self._left_open[places[number]]
+        error = self._refusal([*map(Record, (topic for topic, _ in places), (None for _ in places))])
+        return Unavailable(str(error)) if isinstance(error, TooLarge) else error
 
     def _open(self) -> None:
         self._opened_at = time.monotonic()
