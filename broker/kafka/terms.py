@@ -16,7 +16,7 @@ Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
 
 _HEADERS = operator.methodcaller("headers")
-"""So the interpreter sees the error that confluent_kafka gives an answer with; a hot call of the method goes on with it."""
+"""So the interpreter sees an error that comes beside an answer; a hot call of the method itself goes on with both."""
 
 logger = logging.getLogger("broker.kafka")
 
