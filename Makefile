@@ -5,10 +5,9 @@ DEV := .venv-dev
 BIN := $(DEV)/bin
 MODEL := broker/models/default.onnx
 RUN := runs/default
-# One thread each: more of them fight for the processors. One process more than there are of these, four at most, as many
-# tests wait for Kafka. A file's tests stay together, they share what is costly; in their order the small files come last.
-WORKERS := $(shell n=$$(nproc); echo $$((n < 3 ? n + 1 : 4)))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# One thread each: more of them fight for the processors. A file's tests stay together, they share what is costly;
+# in their order the small files come last.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help

@@ -196,8 +196,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield begin
     for process in running:
         if process.poll() is None:
+            process.send_signal(
+                signal.SIGABRT
+            )  # it tells where it stands, which is shown where the test failed
+        try:
+            print(process.communicate(timeout=20)[1][-6000:])
+        except (subprocess.TimeoutExpired, ValueError):
             process.kill()
-        process.communicate()
+            process.wait()
 
 
 @pytest.fixture
