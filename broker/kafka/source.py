@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -159,10 +159,22 @@ class KafkaSource:
             self._pause()
 
     def _pause(self) -> None:
-        if not self._paused and self._assigned:
-            with asking("pausing"):
-                self._consumer.pause([TopicPartition(*place) for place in self._assigned])
+        if not self._paused:
+            self._have_done("pausing", self._consumer.pause)
         self._paused = True
+
+    def _have_done(self, doing: str, call: Callable[[list[TopicPartition]], None]) -> None:
+        """Have librdkafka do something to all we hold, which waits for its own thread without an end."""
+        if not self._assigned:
+            return
+        held = [TopicPartition(*place) for place in self._assigned]
+        try:
+            with asking(doing):
+                watched(partial(call, held), CLOSE_SECONDS, lambda: None)
+        except TimeoutError as error:
+            raise KafkaError(
+                f"{doing}: no answer from librdkafka in {CLOSE_SECONDS:g} s: it begins anew"
+            ) from error
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
@@ -272,9 +284,8 @@ class KafkaSource:
         self._listener.check()
 
     def _resume(self) -> None:
-        if self._paused and self._assigned:
-            with asking("resuming"):
-                self._consumer.resume([TopicPartition(*place) for place in self._assigned])
+        if self._paused:
+            self._have_done("resuming", self._consumer.resume)
         self._paused = False
 
     def holds(self, message: Message) -> bool:

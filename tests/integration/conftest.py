@@ -200,7 +200,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
                 signal.SIGABRT
             )  # it tells where it stands, which is shown where the test failed
         try:
-            print(process.communicate(timeout=20)[1][-6000:])
+            sys.stderr.write(process.communicate(timeout=20)[1][-6000:])
         except (subprocess.TimeoutExpired, ValueError):
             process.kill()
             process.wait()
