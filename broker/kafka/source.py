@@ -173,7 +173,7 @@ class KafkaSource:
                 watched(partial(call, held), CLOSE_SECONDS, lambda: None)
         except TimeoutError as error:
             raise KafkaError(
-                f"{doing}: no answer from librdkafka in {CLOSE_SECONDS:g} s: it begins anew"
+                f"{doing}: no answer from librdkafka in {CLOSE_SECONDS:g} s: start again, what is in hand comes again"
             ) from error
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
