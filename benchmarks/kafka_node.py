@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.integration.kafka_server import JARS, KafkaServer
+from tests.integration.kafka_server import KafkaServer
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LARGEST = "10485760"
@@ -163,17 +163,3 @@ def own_time() -> float:
     """Processor time of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-__all__ = [
-    "JARS",
-    "MeasuredKafka",
-    "Usage",
-    "cpu_seconds",
-    "drop_topics",
-    "make_topic",
-    "own_time",
-    "preload",
-    "run_program",
-    "server_time",
-]

@@ -2,7 +2,7 @@
 
 By default glibc gives it back to the system as soon as it lies at the end of its heap, and asks for it again for the
 next batch, a page at a time: measured on a virtual machine, making the records of a batch of Rubin alerts took eight
-times as long for it. The peak is as it was.
+times as long for it.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of settings in glibc's ``malloc.h``."""
 
 KEPT_BYTES = 256 * 1024 * 1024
-"""Free memory at the end of the heap that is kept; what two batches and their records take."""
+"""Free memory at the end of the heap that is kept: eight batches of 32 MiB, waiting, at work and as records."""
 
 LARGEST_FROM_HEAP = 1024 * 1024
 """Bytes of the largest piece that is taken from it: Rubin packets have about 0.1 MB, with long histories 0.5 MB. Larger

@@ -1,4 +1,6 @@
-"""How many consumers and partitions a stream of visits needs, by a model that was held against measured nights.
+"""How many consumers and partitions a stream of visits needs, by the model of a queue.
+
+No whole night was held against it yet.
 
 Visits are bursts into a queue that drains at a constant rate, the consumers' together: what a visit brings beyond the
 rate waits, the last alert longest. While a visit of N alerts is published over b seconds and drained at R a second, its
@@ -11,8 +13,9 @@ from dataclasses import dataclass
 
 from broker.errors import SettingsError
 
-BYTES_OF_ENRICHMENT = 1300
-"""What is put in front of a packet, with key and headers; measured on real packets of both surveys."""
+BYTES_OF_ENRICHMENT = 1860
+"""What is put in front of a packet, with key and headers: the mean of 60 real Rubin packets, 1,826 to 2,011. ZTF's
+outputs are some 24 kB smaller than its packets, as their schema is left out."""
 
 GIGABYTE = 1e9
 DAY_SECONDS = 86_400.0
@@ -48,7 +51,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Consumer:
+class Capacity:
     """What one consumer does, on processors of its own.
 
     Attributes
@@ -115,7 +118,7 @@ def age(stream: Stream, rate: float, latency_seconds: float, share: float) -> fl
 
 
 def size(
-    stream: Stream, consumer: Consumer, target_seconds: float, headroom: float, retention_days: float
+    stream: Stream, consumer: Capacity, target_seconds: float, headroom: float, retention_days: float
 ) -> Sizing:
     """Find the fewest consumers that keep the target.
 

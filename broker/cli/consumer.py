@@ -1,6 +1,5 @@
 """``broker-consumer``: alerts in, enriched alerts and dead letters out."""
 
-import gc
 import logging
 import threading
 from contextlib import ExitStack
@@ -164,9 +163,6 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         store = SchemaStore(WANTED, input_registry(settings.registry, metrics.lookup))
         pipeline = Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads)
         pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
-        # What was made until now stays to the end: the collector need not go over it again and again.
-        gc.collect()
-        gc.freeze()
         return Consumer(
             source=source,
             delivery=delivery,

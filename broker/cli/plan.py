@@ -7,7 +7,7 @@ import typer
 from broker.cadence import RUBIN_PERIOD_SECONDS
 from broker.cli.ending import ShowVersion, exit_codes
 from broker.cli.tables import table
-from broker.sizing import BYTES_OF_ENRICHMENT, Consumer, Sizing, Stream, size
+from broker.sizing import BYTES_OF_ENRICHMENT, Capacity, Sizing, Stream, size
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -41,8 +41,8 @@ def plan(
 ) -> None:
     """Say how many consumers and partitions a stream of visits needs, and what that rests on.
 
-    The defaults are a Rubin night and one consumer on one core of the machine that docs/performance.md tells of;
-    `broker-consumer` says its own rate when it ends, and benchmarks/night.py measures a whole night.
+    The defaults are a Rubin night and a guess at one consumer: give what yours does. `broker-consumer` says its own
+    rate when it ends, and benchmarks/night.py measures a whole night.
 
     For example:
       broker-plan --alerts-per-visit 10000 --period 37
@@ -51,7 +51,7 @@ def plan(
     """
     with exit_codes("broker-plan"):
         stream = Stream(alerts_per_visit, period, burst, alert_kb * KILO, surveys)
-        found = size(stream, Consumer(rate, latency, memory_mib), target_age, headroom, retention_days)
+        found = size(stream, Capacity(rate, latency, memory_mib), target_age, headroom, retention_days)
         for line in table(("needed", ""), _rows(found, retention_days)):
             typer.echo(line)
         typer.echo("\nassumed:")
@@ -82,7 +82,7 @@ def _assumptions(stream: Stream, rate: float, latency: float, headroom: float) -
         f"each consumer does {rate:g} alerts/s on processors of its own, and takes {latency:g} s without backlog",
         "Kafka takes and gives what is asked of it: its brokers and disks are not sized here",
         f"{headroom:.0%} of the period stays free of backlog; partitions carry equal shares",
-        f"an output is its packet and {BYTES_OF_ENRICHMENT} bytes; the lite topic is not counted; uncompressed",
+        f"an output is its packet and {BYTES_OF_ENRICHMENT} bytes, as of Rubin, uncompressed; no lite topic is counted",
     ]
 
 

@@ -244,11 +244,11 @@ class KafkaTransactions(KafkaSink):
 
     def _not_given_up(self) -> KafkaError | ConfigurationError:
         """Tell why; where even the smallest record is too large now, nothing of ours is expected to lie open."""
+        error = self._refusal(list(self._left_open.values()))
         places = list(self._left_open)
         for number, fault in self._flight.failures.items():
             if fault.code() in TOO_LARGE:
                 del self._left_open[places[number]]
-        error = self._refusal([*map(Record, (topic for topic, _ in places), (None for _ in places))])
         return Unavailable(str(error)) if isinstance(error, TooLarge) else error
 
     def _open(self) -> None:

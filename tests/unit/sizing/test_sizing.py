@@ -5,10 +5,10 @@ from typer.testing import CliRunner
 
 from broker.cli import plan
 from broker.errors import SettingsError
-from broker.sizing import Consumer, Stream, age, size
+from broker.sizing import Capacity, Stream, age, size
 
 RUBIN = Stream(10_000, 37.0, 5.0, 114_000.0)
-ONE = Consumer(rate=400.0, latency_seconds=1.0, memory_mib=400.0)
+ONE = Capacity(rate=400.0, latency_seconds=1.0, memory_mib=400.0)
 
 
 def test_the_last_alert_of_a_visit_waits_for_all_before_it() -> None:
