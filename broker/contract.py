@@ -34,6 +34,9 @@ OUTPUTS = ("embedding", "morphology", "photoz_pdf", "anomaly")
 ANOMALY_VIEWS = ("anomaly_interesting", "anomaly_artefact")
 """Further outputs, (n,) float32 each, of a graph whose contract names an artefact class."""
 
+WITHOUT_REDSHIFT = frozenset({"star", "transient", "bogus"})
+"""Top classes that are no galaxy: their photo-z means nothing (the model card), and no table or picture shows it."""
+
 
 class Grid(BaseModel):
     """The common grid on which stamps of every survey are laid.

@@ -5,6 +5,7 @@ Usage: ``python examples/subscribe.py HOST:PORT alerts.enriched 0.9``
 
 import io
 import sys
+from typing import NoReturn
 
 import confluent_kafka
 import fastavro
@@ -13,12 +14,18 @@ import schemas
 
 QUIET_SECONDS = 10  # ends after so long without a message; a real subscriber goes on
 
+
+def refuse(why: str) -> NoReturn:
+    """End with one line, and the exit code of what trying again does not mend."""
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
 try:
     servers, topic, least = sys.argv[1:]
     threshold = float(least)
 except ValueError:
-    print("usage: python examples/subscribe.py HOST:PORT alerts.enriched 0.9", file=sys.stderr)
-    sys.exit(2)
+    refuse("usage: python examples/subscribe.py HOST:PORT alerts.enriched 0.9")
 
 # Every partition from its beginning, so that a second run shows the same again. A service would instead
 # `subscribe([topic])`: members of one group.id share the partitions and go on where they had been.
@@ -29,7 +36,7 @@ try:
 except confluent_kafka.KafkaException as error:
     sys.exit(f"no Kafka at {servers}: {error.args[0].str()}")
 if found.error:
-    sys.exit(f"no topic {topic} at {servers}: {found.error.str()}")
+    refuse(f"no topic {topic} at {servers}: {found.error.str()}")
 beginning = confluent_kafka.OFFSET_BEGINNING
 consumer.assign([confluent_kafka.TopicPartition(topic, number, beginning) for number in found.partitions])
 
@@ -45,8 +52,7 @@ while (message := consumer.poll(QUIET_SECONDS)) is not None:
     headers = {name: value.decode() for name, value in message.headers() or ()}
     if "anomaly" not in headers:
         what = "dead letters" if "reason" in headers else "alerts as their survey sends them"
-        print(f"topic {topic} holds {what}: name the one that ends in .enriched", file=sys.stderr)
-        sys.exit(2)
+        refuse(f"topic {topic} holds {what}: name the one that ends in .enriched")
     identity = tuple(headers[name] for name in IDENTITY)
     if identity in seen:
         continue
@@ -61,6 +67,8 @@ while (message := consumer.poll(QUIET_SECONDS)) is not None:
         message.key().decode(), enrichment["morphology_top"], f"interesting {headers['anomaly-interesting']}"
     )
     print(f"    {enrichment.get('anomaly_reason')}")  # records of schema version 1 have none
-    print(f"    photo-z {headers['photoz-lo']} to {headers['photoz-hi']}; the packet: {', '.join(alert)}")
+    if enrichment["morphology_top"] not in {"star", "transient", "bogus"}:  # a redshift is meant for galaxies
+        print(f"    photo-z {headers['photoz-lo']} to {headers['photoz-hi']}")
+    print(f"    the packet: {', '.join(alert)}")
 consumer.close()
 print(f"{shown} of {len(seen)} alerts are interesting to {threshold} or more", file=sys.stderr)

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from rich.text import Text
 
+from broker.contract import WITHOUT_REDSHIFT
+
 GAP = "  "
 INDENT = "    "
 FREE_WIDTH = 28
@@ -96,18 +98,15 @@ ENRICHED = Layout(
         ("photo-z", 7),
         ("68 %", 11),
         ("anomaly", 7),
+        ("interesting", 11),
         ("flags", 0),
     ),
-    second_line=4,
+    second_line=5,
 )
 LETTER = Layout(
     (("topic", 24), ("partition", 9), ("offset", 9), ("reason", 17), ("bytes", 8), ("error", 0)),
     second_line=5,
 )
-
-
-WITHOUT_REDSHIFT = frozenset({"star", "transient", "bogus"})
-"""Top classes that are no galaxy: their photo-z means nothing (the model card), and only JSON lines show it."""
 
 
 class TablePrinter:
@@ -188,9 +187,14 @@ def _enriched_row(enrichment: Mapping[str, Any]) -> list[str]:
         enrichment["morphology_top"] or "-",
         f"{photoz['point']:.3f}" if photoz else "-",
         f"{photoz['low']:.3f}-{photoz['high']:.3f}" if photoz else "-",
-        "-" if enrichment["anomaly"] is None else f"{enrichment['anomaly']:.4f}",
+        _score(enrichment["anomaly"]),
+        _score(enrichment.get("anomaly_interesting")),  # records of schema version 1 have none
         " ".join(enrichment["flags"]),
     ]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _letter_row(letter: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ import schemas
 from broker.alert import Message, Survey
 from broker.contact_sheet import Column, Triplet, draw_contact_sheet
 from broker.contract import ANOMALY_VIEWS as VIEWS
+from broker.contract import WITHOUT_REDSHIFT
 from broker.cutouts import read_cutout
 from broker.demo.alerts import SimulatedAlert
 from broker.demo.exposure import PIXEL_SCALE
@@ -33,9 +34,6 @@ from broker.flags import CUTOUT_NULL, CUTOUT_UNREADABLE
 CUTOUT_FIELDS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 PACKETS_KEPT = 40
 """About 3 MB: the embedded Kafka takes them all at once."""
-
-HOSTLESS = frozenset({"star", "transient", "bogus"})
-"""Classes of the packaged model that have no host, so that the photo-z in their results means nothing."""
 
 FOOTNOTE = "A redshift is meant for the hosts of alerts on galaxies; no other is shown."
 
@@ -86,7 +84,7 @@ class Result:
     def redshift(self) -> str:
         """Photo-z and its 68 % interval; a dash where there is none, or no host for it to be of."""
         z = self.enrichment["photoz"]
-        hostless = self.enrichment["morphology_top"] in HOSTLESS
+        hostless = self.enrichment["morphology_top"] in WITHOUT_REDSHIFT
         return UNKNOWN if z is None or hostless else f"{z['point']:.2f} [{z['low']:.2f}, {z['high']:.2f}]"
 
     def stamps(self) -> list[NDArray[np.float32] | None]:

@@ -244,13 +244,19 @@ def await_broker(
             listener.reached()
             return metadata
         if time.monotonic() >= deadline:
+            why = listener.last or "no reply"
             raise KafkaError(
-                f"no Kafka broker answered at {servers} within {seconds:g} s ({listener.last or 'no reply'})",
-                "start it, or correct the bootstrap servers; one that wants TLS drops plain connections without a "
-                "word: then give kafka.security",
+                f"no Kafka broker answered at {servers} within {seconds:g} s ({why})", _advice(why)
             )
         stop.wait(0.2)
     return None
+
+
+def _advice(why: str) -> str:
+    advice = "start it, or correct the bootstrap servers"
+    if "refused" in why or "resolve" in why:  # nobody listens there, whether by TLS or not
+        return advice
+    return f"{advice}; one that wants TLS drops plain connections without a word: then give kafka.security"
 
 
 def look(kafka: Consumer | Producer | AdminClient) -> ClusterMetadata | None:

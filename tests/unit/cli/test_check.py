@@ -148,4 +148,5 @@ def test_no_broker_has_one_thing_to_do() -> None:
     found, remedy = row(result, "source and sink: log in")
     assert found.startswith("no Kafka broker answered at 127.0.0.1:1 within 0.5 s (")
     assert found.endswith(")")
-    assert remedy.startswith("start it, or correct the bootstrap servers; ")
+    # Nobody listens there: TLS, which may be what is missing where a connection is dropped, is no part of that.
+    assert remedy == "start it, or correct the bootstrap servers"

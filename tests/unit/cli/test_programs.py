@@ -352,6 +352,7 @@ ALERT = {
     "morphology_top": "edge_on",
     "photoz": {"point": 0.5, "low": 0.25, "high": 0.75},
     "anomaly": 0.9912,
+    "anomaly_interesting": 0.8765,
     "flags": ["no_host", "outside_training_range", "cutout_unreadable:difference", "edge"],
 }
 LETTER = {
@@ -370,6 +371,7 @@ NUMBERS = (
     "0.500",
     "0.250-0.750",
     "0.9912",
+    "0.8765",
 )
 
 
@@ -397,19 +399,25 @@ class TestTable:
     def test_80_columns_give_an_alert_two_lines(self) -> None:
         alert = {"enrichment": {**ALERT, "flags": ["no_host"]}}
         heading, second, ids, answers = self.shown(alert, 80)
-        assert heading.split() == ["alert", "id", "object", "id", "ra", "dec"]
-        assert second.split()[-2:] == ["anomaly", "flags"]
-        assert ids.split() == list(NUMBERS[:4])
-        assert answers.split() == ["edge_on", *NUMBERS[4:], "no_host"]
+        assert heading.split() == ["alert", "id", "object", "id", "ra", "dec", "morphology"]
+        assert second.split()[-3:] == ["anomaly", "interesting", "flags"]
+        assert ids.split() == [*NUMBERS[:4], "edge_on"]
+        assert answers.split() == [*NUMBERS[4:], "no_host"]
 
     @pytest.mark.parametrize("top", ["star", "transient", "bogus"])
     def test_what_is_no_galaxy_shows_no_redshift(self, top: str) -> None:
         _, line = self.shown({"enrichment": {**ALERT, "morphology_top": top, "flags": []}}, 160)
-        assert line.split()[4:] == [top, "-", "-", "0.9912"]
+        assert line.split()[4:] == [top, "-", "-", *NUMBERS[-2:]]
 
     def test_160_columns_give_it_one(self) -> None:
         heading, line = self.shown({"enrichment": {**ALERT, "flags": ["edge"]}}, 160)
         assert heading.index("anomaly") == line.index("0.9912")
+        assert heading.index("interesting") == line.index("0.8765")
+
+    def test_a_record_of_before_there_was_a_second_score_has_a_dash(self) -> None:
+        old = {name: value for name, value in ALERT.items() if name != "anomaly_interesting"}
+        _, line = self.shown({"enrichment": {**old, "flags": []}}, 160)
+        assert line.split()[-2:] == ["0.9912", "-"]
 
     def test_a_pipe_gets_one_line_a_record_however_long(self) -> None:
         _, line = self.shown({"enrichment": ALERT}, 80, terminal=False)
