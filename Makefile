@@ -11,10 +11,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --di
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit integration chaos fuzz fuzz-coverage bench model model-gpu audit schemas lock wheels clean
+.PHONY: help demo test lint types imports unit integration chaos fuzz fuzz-coverage bench bench-compare model model-gpu audit schemas lock wheels clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: requirements/plot.txt pyproject.toml setup.py broker/_native.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -65,8 +65,14 @@ fuzz-coverage: $(DEV)/.ready ## The same guided by coverage, until stopped (x86-
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	mkdir -p runs/corpus && OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.atheris_packets runs/corpus -timeout=5 -rss_limit_mb=2048
 
-bench: $(DEV)/.ready ## The hot path against the common path, side by side
-	$(BIN)/python benchmarks/hot_path.py
+bench: $(DEV)/.ready ## The hot path against the common path, side by side; numbers in build/bench.json
+	mkdir -p build
+	$(BIN)/python benchmarks/hot_path.py --json build/bench.json $(BENCH)
+
+bench-compare: $(DEV)/.ready ## The hot path of BASE=commit and of now in turns: which stage moved
+	@test -n "$(BASE)" || { echo "say what to compare with: make bench-compare BASE=HEAD~1"; exit 2; }
+	mkdir -p build
+	$(BIN)/python benchmarks/compare.py --base $(BASE) --json build/bench-compare.json $(BENCH)
 
 model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 30 minutes on two cores)
 	$(BIN)/encoder simulate --output $(RUN)/shards --count 12000 --visits 2

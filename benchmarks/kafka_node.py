@@ -49,6 +49,10 @@ class MeasuredKafka(KafkaServer):
         """Processor time the server has taken."""
         return cpu_seconds(self._process.pid)
 
+    def bytes_of(self, topic: str) -> int:
+        """Give what a topic takes on disk, its indexes left out."""
+        return sum(path.stat().st_size for path in (self._folder / "data").glob(f"{topic}-*/*.log"))
+
 
 def cpu_seconds(pid: int) -> float:
     """Processor time a process has taken, its threads together."""

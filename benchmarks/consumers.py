@@ -1,0 +1,169 @@
+"""One consumer from its start, one with nothing to do, and two beside each other, on a real Apache Kafka.
+
+- **start**: from the call of ``broker-consumer`` to its first enriched alert in the output topic; alerts wait
+  there, files are in the page cache, and the cluster's ``group.initial.rebalance.delay.ms`` is 0.
+- **idle**: processor time of a consumer that holds its partitions and gets no alert.
+- **two**: two consumers of one group, each bound to a processor of its own, against one bound to one, on a topic
+  that is filled before. Kafka runs on the same processors, so the rate by the clock cannot double where there are
+  only two; alerts per second of the consumers' own processor time, times the number of processors they have, says
+  what they would reach with Kafka elsewhere.
+
+    python benchmarks/consumers.py --survey lsst --count 4000
+"""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from confluent_kafka import Consumer, TopicPartition
+from end_to_end import read_packets
+from kafka_node import MeasuredKafka, cpu_seconds, drop_topics, make_topic, preload
+from rich.console import Console
+
+from broker.alert import Survey
+
+PARTITIONS = 4
+IDLE_SECONDS = 30.0
+SETTLED_SECONDS = 6.0
+"""After its start, until a consumer has nothing left to do but wait."""
+
+
+def command(server: MeasuredKafka, topic: str, prefix: str, *more: str) -> list[str]:
+    """Call the consumer."""
+    return [
+        *(sys.executable, "-m", "broker.cli.consumer", "--topic", topic, "--output-prefix", prefix),
+        *("--bootstrap-servers", server.bootstrap_servers, "--group-id", f"group-{prefix}"),
+        *("--log-level", "warning", *more),
+    ]
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Have it end as an operator would."""
+    process.terminate()
+    if process.wait(60):
+        raise SystemExit(f"the consumer ended with {process.returncode}")
+
+
+def start(server: MeasuredKafka, topic: str) -> dict[str, float]:
+    """Seconds from the call to the first enriched alert, as a reader of the output sees it."""
+    prefix = make_topic(server, PARTITIONS)
+    reader = Consumer(
+        {"bootstrap.servers": server.bootstrap_servers, "group.id": "first", "fetch.wait.max.ms": 10}
+    )
+    reader.assign([TopicPartition(f"{prefix}.enriched", number, 0) for number in range(PARTITIONS)])
+    reader.poll(1.0)  # the reader stands ready
+    began = time.monotonic()
+    process = subprocess.Popen(command(server, topic, prefix), text=True)
+    message = reader.poll(30)
+    taken = time.monotonic() - began
+    if message is None or message.error():
+        raise SystemExit("no enriched alert in 30 s")
+    used = cpu_seconds(process.pid)
+    end(process)
+    reader.close()
+    drop_topics(server, prefix)
+    return {"seconds": taken, "processor seconds": used}
+
+
+def idle(server: MeasuredKafka) -> float:
+    """Share of a processor that a consumer with nothing to do takes."""
+    topic = make_topic(server, PARTITIONS)
+    process = subprocess.Popen(command(server, topic, topic), text=True)
+    time.sleep(SETTLED_SECONDS)
+    before = cpu_seconds(process.pid)
+    time.sleep(IDLE_SECONDS)
+    used = cpu_seconds(process.pid) - before
+    end(process)
+    drop_topics(server, topic)
+    return used / IDLE_SECONDS
+
+
+def bound(server: MeasuredKafka, topic: str, processors: Sequence[int], count: int) -> dict[str, float]:
+    """Run a consumer bound to each of some processors over the topic."""
+    prefix = make_topic(server, PARTITIONS)
+    began = time.monotonic()
+    running = [
+        subprocess.Popen(
+            ["taskset", "--cpu-list", str(processor), *command(server, topic, prefix, "--exit-at-end")],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"BROKER_MODEL_THREADS": "1"},  # else as many threads as the machine has processors
+        )
+        for processor in processors
+    ]
+    told, used, busy = 0, 0.0, []
+    for process in running:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, _, took = os.wait4(process.pid, 0)
+        process.returncode = 0
+        used += took.ru_utime + took.ru_stime
+        found = re.search(r"consumed (\d+)(?:.*, (\d+) alerts/s)?", output)
+        assert found is not None, output
+        told += int(found[1])
+        busy.append(int(found[1]) / int(found[2]) if found[2] else 0.0)
+    if told != count:
+        raise SystemExit(f"{told} alerts were consumed, {count} were there")
+    drop_topics(server, prefix)
+    return {"seconds": time.monotonic() - began, "busy": max(busy), "cpu": used}
+
+
+def compare(server: MeasuredKafka, topic: str, count: int, rounds: int, console: Console) -> None:
+    """One consumer on one processor against two on two, in turns."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    own = start_cost(server, topic)
+    rates: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for processors in ([first], [first, second]):
+            found = bound(server, topic, processors, count)
+            number = len(processors)
+            work = found["cpu"] - own * number
+            rates[number].append((count / found["busy"], number * count / work))
+    for what, place in (("by the clock, Kafka beside them", 0), ("by their own processor time", 1)):
+        one, two = (statistics.median(run[place] for run in rates[number]) for number in (1, 2))
+        ratios = [b[place] / a[place] for a, b in zip(rates[1], rates[2], strict=True)]
+        console.print(
+            f"two against one, {what}: {two:,.0f} against {one:,.0f} alerts/s, {statistics.median(ratios):.2f} times "
+            f"(lowest {min(ratios):.2f})"
+        )
+
+
+def start_cost(server: MeasuredKafka, topic: str) -> float:
+    """Processor time of a consumer's start, which is no work on alerts."""
+    return start(server, topic)["processor seconds"]
+
+
+def main(
+    data: Annotated[
+        Path,
+        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
+    ] = Path("../shared/data"),
+    survey: Annotated[Survey, typer.Option(help="Whose packets.")] = Survey.LSST,
+    count: Annotated[int, typer.Option(min=500, help="Alerts of a run.")] = 4000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which everything runs once.")] = 3,
+) -> None:
+    """Measure start, idling and two consumers."""
+    console = Console()
+    with MeasuredKafka() as server:
+        topic = make_topic(server, PARTITIONS)
+        preload(server, topic, read_packets(data, survey), count, PARTITIONS)
+        starts = [start(server, topic) for _ in range(rounds + 2)]
+        seconds = sorted(one["seconds"] for one in starts)
+        console.print(
+            f"start to the first enriched alert: {statistics.median(seconds):.2f} s "
+            f"({seconds[0]:.2f} to {seconds[-1]:.2f}, {len(seconds)} starts)"
+        )
+        console.print(f"idle: {idle(server):.2%} of a processor")
+        compare(server, topic, count, rounds, console)
+
+
+if __name__ == "__main__":
+    typer.run(main)
