@@ -82,10 +82,10 @@ class Result:
 
     @property
     def redshift(self) -> str:
-        """Photo-z and its 68 % interval; a dash where there is none, or no host for it to be of."""
+        """68 % interval of the photo-z, whose mean may lie outside; a dash where there is none, or no host for it."""
         z = self.enrichment["photoz"]
         hostless = self.enrichment["morphology_top"] in WITHOUT_REDSHIFT
-        return UNKNOWN if z is None or hostless else f"{z['point']:.2f} [{z['low']:.2f}, {z['high']:.2f}]"
+        return UNKNOWN if z is None or hostless else f"{z['low']:.2f} to {z['high']:.2f}"
 
     def stamps(self) -> list[NDArray[np.float32] | None]:
         """Science, template and difference in native pixels; None where there is none to read."""
@@ -182,7 +182,7 @@ def table(results: Sequence[Result], count: int, *, wide: bool) -> Table:
         caption_justify="left",
     )
     scores = tuple(dict.fromkeys(part.score for part in chosen))
-    pairs = (("morphology", "photo-z [68 %]"), ("alert id", "object id"), ("drawn as", "flags"))
+    pairs = (("morphology", "photo-z, 68 %"), ("alert id", "object id"), ("drawn as", "flags"))
     names = tuple(score.removeprefix("anomaly_") for score in scores)
     # A narrow table has room for one: that of the part.
     for heading in names if wide or len(names) == 1 else ["score"]:

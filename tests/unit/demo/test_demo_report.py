@@ -41,8 +41,8 @@ def test_alerts_of_one_score_stand_in_the_order_of_their_ids():
 
 @pytest.mark.parametrize("morphology", ["star", "transient", "bogus"])
 def test_no_redshift_is_shown_of_what_has_no_host(morphology):
-    assert result(1, 0.5).redshift == "0.40 [0.20, 0.60]"
-    assert "0.4" not in result(1, 0.5, morphology).redshift
+    assert result(1, 0.5).redshift == "0.20 to 0.60"
+    assert "0.2" not in result(1, 0.5, morphology).redshift
 
 
 def test_a_model_with_views_shows_the_interesting_and_the_artefacts_apart():
