@@ -19,6 +19,7 @@ from broker.contract import COMMON_GRID, INPUTS, Grid, ModelContract, check_inpu
 from broker.errors import NightjarError
 from broker.weights import weights_digest as digest_of_file
 from encoder.config import NetworkConfig
+from encoder.graph import scale_by_convolution
 from encoder.model import AlertModel
 
 TOLERANCE = 1e-4
@@ -88,6 +89,7 @@ def export(model: AlertModel, provenance: Provenance, path: Path, grid: Grid = C
     model.eval()
     graph = _graph(model, grid)
     strip_traces(graph)
+    scale_by_convolution(graph)
     outputs = _agree(model, graph, grid)
     contract = ModelContract(
         name=provenance.name,
