@@ -173,24 +173,9 @@ def test_the_untrained_model_is_the_same_each_time_and_says_that_it_is_untrained
     assert (tmp_path / "again.onnx").read_bytes() == untrained_model.read_bytes()
 
 
-def test_scales_of_norms_become_convolutions_that_compute_the_same(small, exported, tmp_path, monkeypatch):
-    path, contract = exported
-    monkeypatch.setattr(exporting, "scale_by_convolution", lambda _graph: 0)
-    plain = export(small, PROVENANCE, tmp_path / "plain.onnx")
-    assert plain.weights_digest == contract.weights_digest
-    laid_out, before = (onnx.load(one).graph.node for one in (path, tmp_path / "plain.onnx"))
-    norms = sum(node.op_type == "InstanceNormalization" for node in before)
-    depthwise = [node for node in laid_out if node.name and _groups(node) > 1]
-    assert norms == len(depthwise) == len(before) - len(laid_out) > 0
-    inputs = drawn(5, 2)
-    for found, wanted in zip(_run(path, inputs), _run(tmp_path / "plain.onnx", inputs), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
-
-
-def _groups(node):
-    return next((one.i for one in node.attribute if one.name == "group"), 1)
-
-
-def _run(path, inputs):
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(None, inputs)
+def test_every_norm_of_the_network_is_scaled_by_a_convolution(exported):
+    path, _ = exported
+    nodes = onnx.load(path).graph.node
+    norms = sum(node.op_type == "InstanceNormalization" for node in nodes)
+    depthwise = sum(any(one.name == "group" and one.i > 1 for one in node.attribute) for node in nodes)
+    assert norms == depthwise > 0
