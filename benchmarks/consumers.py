@@ -94,8 +94,6 @@ def bound(server: MeasuredKafka, topic: str, processors: Sequence[int], count: i
             ["taskset", "--cpu-list", str(processor), *command(server, topic, prefix, "--exit-at-end")],
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ
-            | {"BROKER_MODEL_THREADS": "1"},  # else as many threads as the machine has processors
         )
         for processor in processors
     ]

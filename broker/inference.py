@@ -1,7 +1,9 @@
 """The network at work: the one place that knows ONNX Runtime."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 from broker.contract import DIGEST_KEY, INPUTS, METADATA_KEY, ModelContract, check_inputs
 from broker.errors import ModelRefused
 from broker.heads import HEAD_DIGEST_KEY, HEAD_KEY, HeadContract
+from broker.processors import processors
 from broker.weights import head_digest, weights_digest
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -24,9 +27,15 @@ so that another processor's rounding passes and another graph does not."""
 
 DEFAULT_PROVIDERS = ("CPUExecutionProvider",)
 
+LEAST_ROWS = 8
+"""Of a lane: fewer cost more to hand over than another processor saves."""
+
 
 class Model:
     """A loaded model whose contract holds.
+
+    On processors a batch is cut into a part for each, and every part is run on one alone: threads that share a run wait
+    for each other after every node, which took a quarter more time (docs/performance.md).
 
     Parameters
     ----------
@@ -36,6 +45,8 @@ class Model:
         Hex SHA-256 of the file.
     batch_size : int
         Rows per run; larger batches are cut, so that memory stays bounded.
+    lanes : int
+        Runs at the same time.
     """
 
     def __init__(
@@ -44,11 +55,14 @@ class Model:
         contract: ModelContract,
         file_digest: str,
         batch_size: int = 64,
+        lanes: int = 1,
     ) -> None:
         self._session = session
         self.contract = contract
         self.file_digest = file_digest
         self._batch_size = batch_size
+        self._lanes = lanes
+        self._pool = ThreadPoolExecutor(lanes, "network") if lanes > 1 else None
 
     @classmethod
     def load(
@@ -66,7 +80,7 @@ class Model:
         path : Path, optional
             The ONNX file; the packaged model by default.
         threads : int
-            Threads of one run; 0 uses every core.
+            Processors to use; 0 uses all that this process may.
         providers : sequence of str
             ONNX Runtime's execution providers in order of preference; the first must be there.
         batch_size : int
@@ -78,11 +92,12 @@ class Model:
             The file is missing, broken, another model's, or does not keep its contract.
         """
         name, content = _read(path)
-        session = _session(name, content, threads, providers)
+        session = _session(name, content, providers)
         contract = _contract(name, _metadata(name, session))
         _check_weights(name, weights_digest, content, contract.weights_digest)
         _check_graph(name, session, contract)
-        model = cls(session, contract, hashlib.sha256(content).hexdigest(), batch_size)
+        lanes = (threads or processors()) if tuple(providers) == DEFAULT_PROVIDERS else 1
+        model = cls(session, contract, hashlib.sha256(content).hexdigest(), batch_size, lanes)
         _check_values(name, model)
         return model
 
@@ -100,10 +115,15 @@ class Model:
             As `broker.contract.ModelContract.outputs` names them, n rows each.
         """
         rows, names = len(inputs["survey"]), self.contract.outputs
-        parts = [
-            self._session.run(list(names), {k: inputs[k][start : start + self._batch_size] for k in INPUTS})
-            for start in range(0, rows, self._batch_size)
-        ]
+        share = max(LEAST_ROWS, math.ceil(rows / self._lanes))
+        size = min(self._batch_size, share)
+
+        def run(start: int) -> list[NDArray[np.float32]]:
+            part = {name: inputs[name][start : start + size] for name in INPUTS}
+            return list(self._session.run(list(names), part))
+
+        starts = range(0, rows, size)
+        parts = list(map(run, starts) if self._pool is None or rows <= size else self._pool.map(run, starts))
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
@@ -135,7 +155,7 @@ class Head:
             raise ModelRefused(
                 f"{path} cannot be read ({getattr(error, 'strerror', error)}); give a head made by `encoder fit-head`"
             ) from error
-        session = _session(str(path), content, 1, DEFAULT_PROVIDERS)
+        session = _session(str(path), content, DEFAULT_PROVIDERS)
         contract = _head_contract(path, _metadata(str(path), session))
         _check_weights(str(path), head_digest, content, contract.weights_digest)
         if contract.encoder_digest != encoder.weights_digest:
@@ -185,9 +205,7 @@ def _read(path: Path | None) -> tuple[str, bytes]:
         ) from error
 
 
-def _session(
-    name: str, content: bytes, threads: int, providers: Sequence[str]
-) -> onnxruntime.InferenceSession:
+def _session(name: str, content: bytes, providers: Sequence[str]) -> onnxruntime.InferenceSession:
     missing = set(providers) - set(onnxruntime.get_available_providers())
     if missing:
         # ONNX Runtime would fall back to the CPU without a word.
@@ -196,10 +214,8 @@ def _session(
             f"(it has {', '.join(onnxruntime.get_available_providers())}); install the build that has it"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning threads would burn a core between two batches.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises a family of its own without a common root

@@ -31,8 +31,7 @@ class Settings(BaseSettings):
     model : Path or None
         ONNX file; None takes the one the package ships.
     model_threads : int
-        Threads of the network; 0 takes every core of the machine, which in a container with a limit on its CPU
-        is too many: give the limit there.
+        Processors for the network; 0 takes all that this process may use, a container's limit respected.
     model_batch_size : int
         Alerts the network takes at once.
     heads : list of Path
