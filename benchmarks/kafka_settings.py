@@ -49,9 +49,14 @@ VARIANTS = (
     Variant("fetches of 1 MiB a partition", consumer={"fetch.message.max.bytes": 1_048_576}),
     Variant("fetches wait for 1 MiB", consumer={"fetch.min.bytes": 1_048_576, "fetch.wait.max.ms": 100}),
     Variant("queue of 16 MiB", consumer={"queued.max.messages.kbytes": 16_384}),
+    Variant("a full queue looked at in 10 ms", consumer={"fetch.queue.backoff.ms": 10}),
+    Variant("a full queue looked at in 100 ms", consumer={"fetch.queue.backoff.ms": 100}),
     Variant("no linger", producer={"linger.ms": 0}),
     Variant("linger of 50 ms", producer={"linger.ms": 50}),
-    Variant("batches of 4 MB", producer={"batch.size": 4_000_000, "linger.ms": 50}),
+    Variant("batches of 2 MB", producer={"batch.size": 2_000_000}),
+    Variant("batches of 4 MB", producer={"batch.size": 4_000_000}),
+    Variant("batches of 8 MB", producer={"batch.size": 8_000_000}),
+    Variant("batches of 4 MB, linger of 50 ms", producer={"batch.size": 4_000_000, "linger.ms": 50}),
     Variant("CRC checked", consumer={"check.crcs": True}),
 )
 
@@ -115,19 +120,25 @@ def main(
     survey: Annotated[Survey, typer.Option(help="Whose packets.")] = Survey.LSST,
     count: Annotated[int, typer.Option(min=500, help="Alerts of a run.")] = 2000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every variant runs once.")] = 3,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Variants whose names hold this, beside the first; may be given again."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too.")] = None,
 ) -> None:
     """Measure settings of Kafka's clients, side by side."""
     keep_freed_memory()
     packets, results = read_packets(data, survey), {}
     console = Console(stderr=True)
+    first, *others = VARIANTS
+    chosen = [first, *(one for one in others if not only or any(part in one.name for part in only))]
     with MeasuredKafka() as server:
         topics = {}
-        for compression in {variant.read: None for variant in VARIANTS}:
+        for compression in {variant.read: None for variant in chosen}:
             topics[compression] = make_topic(server, PARTITIONS)
             preload(server, topics[compression], packets, count, PARTITIONS, compression)
         for turn in range(rounds):
-            for variant in VARIANTS:
+            for variant in chosen:
                 found = run(server, variant, topics[variant.read], count)
                 results.setdefault(variant.name, []).append(found)
                 console.print(f"round {turn + 1} of {rounds}: {variant.name} {found['rate']:,.0f}/s")

@@ -16,7 +16,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import ConfigurationError, KafkaError, SettingsError
 from broker.kafka import certificates
-from broker.kafka.faults import PLAIN_LISTENER, TRANSPORT, remedy_of
+from broker.kafka.faults import PLAIN_LISTENER, TRANSPORT, as_ours, remedy_of
 from broker.kafka.passwords import PasswordFile, TakesPassword
 from broker.kafka.plain import speaks_plainly
 from broker.settings import Extra, Sasl, Security
@@ -238,7 +238,10 @@ def await_broker(
         metadata = look(kafka)
         # Serves error_cb, which the call above does not: why nobody answers is told here. Nothing is
         # subscribed to yet, so no message can come out.
-        kafka.poll(0.0)
+        try:
+            kafka.poll(0.0)
+        except KafkaException as error:  # a producer that was refused for good
+            raise as_ours(error.args[0], "connecting") from error
         listener.check()
         if metadata is not None:
             listener.reached()

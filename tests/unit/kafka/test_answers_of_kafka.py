@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -83,17 +84,24 @@ def fails(_why: str) -> None:
     raise AssertionError("nothing is waited for: no new producer would be better off")
 
 
-def test_a_producer_without_the_right_to_be_idempotent_ends_with_the_remedy(kafka: EmbeddedKafka) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.5], ids=["at once", "after it was refused"])
+def test_a_producer_without_the_right_to_be_idempotent_ends_with_the_remedy(
+    kafka: EmbeddedKafka, seconds: float
+) -> None:
     answer(kafka, INIT_PRODUCER_ID, Fault.CLUSTER_AUTHORIZATION_FAILED, 100)
-    ends: list[str] = []
-    sink = KafkaSink(
-        *(kafka.bootstrap_servers, Plaintext(), SinkSettings()),
-        connect_seconds=10,
-        stop=threading.Event(),
-        on_wait=ends.append,
-    )
-    with pytest.raises(ConfigurationError, match="ask for the right to write with an idempotent producer"):
+
+    def begin_and_write() -> None:  # which of the two hears of it depends on when it comes
+        sink = KafkaSink(
+            *(kafka.bootstrap_servers, Plaintext(), SinkSettings()),
+            connect_seconds=10,
+            stop=threading.Event(),
+            on_wait=lambda _why: None,
+        )
+        time.sleep(seconds)
         sink.write([Record("alerts", b"x")])
+
+    with pytest.raises(ConfigurationError, match="ask for the right to write with an idempotent producer"):
+        begin_and_write()
 
 
 def test_a_cluster_that_allows_only_short_transactions_ends_with_the_remedy(kafka: EmbeddedKafka) -> None:
