@@ -2,11 +2,16 @@
 
 Pure in the sense that matters: no Kafka, no clock, no files. The same messages and the
 same model give the same outcomes, one for each message and in their order.
+
+Messages go in pieces. While the network sees one, the next is read and laid on the grid, and what it said of the
+one before is made into outcomes: it has processors of its own where there are several, and needs no interpreter.
 """
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +25,56 @@ from broker.geometry import Stamps, lay
 from broker.heads import HeadContract
 from broker.survey import read_alert
 
+MOST_MESSAGES = 64
+"""Messages of a piece: as many as the network takes at once."""
+
 MOST_HELD = 32 * 1024 * 1024
 """Bytes of alerts after which a piece is closed: room for several hundred of the largest ordinary alerts, so that only
 data that inflate reach it, and two of the largest that a container may hold."""
+
+MOST_AHEAD = MOST_HELD // 2
+"""Bytes of a piece at the network up to which another is read meanwhile: what inflates further is alone."""
+
+Read: TypeAlias = tuple[Message, Alert] | Rejected
+"""A message, and what became of it."""
+
+Outputs: TypeAlias = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Messages that were read together.
+
+    Attributes
+    ----------
+    read : list
+    held : int
+        Bytes of their alerts.
+    """
+
+    read: list[Read]
+    held: int
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Those that could be read."""
+        return [one[1] for one in self.read if not isinstance(one, Rejected)]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A piece at the network.
+
+    Attributes
+    ----------
+    piece : Piece
+    stamps : list of Stamps
+    outputs : Future
+    """
+
+    piece: Piece
+    stamps: list[Stamps]
+    outputs: "Future[Outputs]"
 
 
 class Embedder(Protocol):
@@ -66,6 +118,7 @@ class Pipeline:
         self._heads = heads
         self._grid = embed.contract.grid
         self._answers = Answers(embed.contract, [head.contract for head in heads])
+        self._network = ThreadPoolExecutor(1, "asking the network")
 
     def __call__(self, messages: Sequence[Message]) -> list[Outcome]:
         """Enrich what can be read, reject what cannot.
@@ -82,50 +135,71 @@ class Pipeline:
         return list(self.outcomes(messages))
 
     def outcomes(self, messages: Iterable[Message]) -> Iterator[Outcome]:
-        """Do the same as they are taken: no more is held than `MOST_HELD` bytes of alerts, however far they inflate."""
+        """Do the same as they are taken.
+
+        No more is held than `MOST_HELD` bytes of alerts, and `MOST_AHEAD` before them, however far they inflate.
+        """
+        before: Asked | None = None
         for piece in self._pieces(messages):
-            enriched = iter(self._enrich([one for one in piece if not isinstance(one, Rejected)]))
-            for one in piece:
-                yield one if isinstance(one, Rejected) else next(enriched)
+            asked = self._ask(piece)
+            if before is not None:
+                yield from self._outcomes_of(before)
+                before = None
+            if piece.held > MOST_AHEAD:
+                yield from self._outcomes_of(asked)
+            else:
+                before = asked
+            del asked, piece  # not held while the next is read
+        if before is not None:
+            yield from self._outcomes_of(before)
 
     def pass_on(self, messages: Iterable[Message]) -> Iterator[Outcome]:
         """Read messages without letting the network see them: partial, with flag ``shed``; or rejected as ever."""
         for message in messages:
             read = self._read(message)
-            yield read if isinstance(read, Rejected) else Enriched(message, read, self._answers.unseen(read))
+            yield read if isinstance(read, Rejected) else Enriched(*read, self._answers.unseen(read[1]))
 
-    def _pieces(self, messages: Iterable[Message]) -> Iterator[list[tuple[Message, Alert] | Rejected]]:
-        piece: list[tuple[Message, Alert] | Rejected] = []
+    def _pieces(self, messages: Iterable[Message]) -> Iterator[Piece]:
+        read: list[Read] = []
         held = 0
         for message in messages:
-            read = self._read(message)
-            if isinstance(read, Rejected):
-                piece.append(read)
-                continue
-            piece.append((message, read))
-            # A name is in the datum too, but each of its characters may take four bytes here.
-            held += len(read.datum) + sys.getsizeof(read.object_id)
-            if held >= MOST_HELD:
-                yield piece
-                piece, held = [], 0
-        if piece:
-            yield piece
+            read.append(one := self._read(message))
+            if not isinstance(one, Rejected):
+                # A name is in the datum too, but each of its characters may take four bytes here.
+                held += len(one[1].datum) + sys.getsizeof(one[1].object_id)
+            if held >= MOST_HELD or len(read) == MOST_MESSAGES:
+                yield Piece(read, held)
+                read, held = [], 0
+        if read:
+            yield Piece(read, held)
 
-    def _read(self, message: Message) -> Alert | Rejected:
+    def _read(self, message: Message) -> Read:
         try:
-            return read_alert(self._deserialize(message.value))
+            return message, read_alert(self._deserialize(message.value))
         except AlertError as error:
             return Rejected(message, error.reason, error.detail)
 
-    def _enrich(self, pairs: Sequence[tuple[Message, Alert]]) -> list[Enriched]:
-        if not pairs:
-            return []
-        alerts = [alert for _, alert in pairs]
+    def _ask(self, piece: Piece) -> Asked:
+        """Have the network begin with a piece."""
+        alerts = piece.alerts
         stamps = [lay(alert, self._grid) for alert in alerts]
-        outputs = self._embed(network_inputs(alerts, stamps))
-        values = [head(outputs["embedding"]) for head in self._heads]
-        answers = self._answers(alerts, stamps, outputs, values)
-        return [Enriched(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
+        if not alerts:
+            return Asked(piece, [], _nothing())
+        return Asked(piece, stamps, self._network.submit(self._embed, network_inputs(alerts, stamps)))
+
+    def _outcomes_of(self, asked: Asked) -> Iterator[Outcome]:
+        """Make outcomes of a piece, waiting for what the network says of it."""
+        outputs, alerts = asked.outputs.result(), asked.piece.alerts
+        values = [head(outputs["embedding"]) for head in self._heads] if alerts else []
+        answers = iter(self._answers(alerts, asked.stamps, outputs, values) if alerts else ())
+        for one in asked.piece.read:
+            yield one if isinstance(one, Rejected) else Enriched(*one, next(answers))
+
+
+def _nothing() -> "Future[Outputs]":
+    answered: Future[Outputs] = Future()
+    answered.set_result({})
+    return answered
 
 
 def network_inputs(alerts: Sequence[Alert], stamps: Sequence[Stamps]) -> dict[str, NDArray[Any]]:

@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from broker.alert import Message, Outcome, Parcel
 from broker.metrics import Metrics
 
-MOST_MESSAGES = 64
-"""Messages of a piece: as many as the network takes at once."""
-
 LEAVE_SECONDS = 1.0
 """How long a thread that is told to end may take; one that is inside the network is left to its end."""
 
@@ -162,7 +159,6 @@ class Processing:
         return part
 
     def _parcels(self, messages: Sequence[Message]) -> Iterator[Parcel]:
-        for start in range(0, len(messages), MOST_MESSAGES):
-            for outcome in self._pipeline(messages[start : start + MOST_MESSAGES]):
-                self._outcomes += 1
-                yield self._pack(outcome)
+        for outcome in self._pipeline(messages):
+            self._outcomes += 1
+            yield self._pack(outcome)

@@ -23,6 +23,7 @@ from broker.metrics import Metrics
 from broker.overload import Shedding
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
+from broker.processors import processors
 from broker.settings import Overload, Settings, load
 from broker.survey import WANTED
 
@@ -186,7 +187,9 @@ def _under_load(pipeline: Pipeline, overload: Overload) -> Pipeline | Shedding:
 
 
 def _load_model(settings: Settings, metrics: Metrics) -> Model:
-    model = Model.load(settings.model, threads=settings.model_threads, batch_size=settings.model_batch_size)
+    # What reads, writes and speaks to Kafka meanwhile takes a processor too.
+    threads = settings.model_threads or max(1, processors() - 1)
+    model = Model.load(settings.model, threads=threads, batch_size=settings.model_batch_size)
     contract = model.contract
     metrics.model(ModelIdentity(contract.name, contract.version, contract.weights_digest))
     logger.info("model %s %s, weights %s", contract.name, contract.version, contract.weights_digest[:12])

@@ -11,7 +11,7 @@ import pytest
 
 from broker.contract import COMMON_GRID, METADATA_KEY, ModelContract, check_inputs
 from broker.inference import Model
-from broker.processing import MOST_MESSAGES
+from broker.pipeline import MOST_MESSAGES
 from broker.weights import weights_digest
 
 from .chaos import long_form
