@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker.alert import Survey
+from broker.sizing import Stream, age
 from broker.testing.packets import lsst_packet
 
 PARTITIONS = 4
@@ -190,7 +191,35 @@ def draw(watch: Watch, start: float, path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def show(rows: Sequence[dict[str, float]], watch: Watch, title: str) -> dict[str, Any]:
+def hold_model(rows: Sequence[dict[str, float]], stream: Stream) -> dict[str, float]:
+    """Fit the model of `broker.sizing` to the first half of the visits, and hold it against the second.
+
+    Its ages grow linearly along a visit, so that a line through the percentiles gives both of its numbers. The first
+    visit is left out: consumer and Kafka are still being compiled.
+
+    Returns
+    -------
+    dict of str to float
+        Rate (alerts/s) and latency (s) found; the 99th percentile as predicted and as measured in the other half.
+    """
+    usual = rows[1:]
+    begin, other = usual[: len(usual) // 2], usual[len(usual) // 2 :]
+    if not begin or not other:
+        return {}
+    shares = np.array([q / 100 for q in PERCENTILES])
+    ages = np.mean([[row[f"p{q}"] for q in PERCENTILES] for row in begin], axis=0)
+    slope, latency = np.polyfit(shares, ages, 1)
+    rate = stream.alerts / (slope + stream.burst_seconds)
+    return {
+        "rate": float(rate),
+        "latency": float(latency),
+        "predicted_p99": age(stream, float(rate), float(latency), 0.99),
+        "measured_p99": float(np.mean([row["p99"] for row in other])),
+        "measured_worst_p99": max(row["p99"] for row in other),
+    }
+
+
+def show(rows: Sequence[dict[str, float]], watch: Watch, stream: Stream, title: str) -> dict[str, Any]:
     """Print the table, and what was asked of the night."""
     table = Table(
         "visit", "alerts", *(f"p{q} s" for q in PERCENTILES), "backlog before the next", title=title
@@ -202,7 +231,13 @@ def show(rows: Sequence[dict[str, float]], watch: Watch, title: str) -> dict[str
     console.print(table)
     peaks = {name: max(sample[f"{name}_mib"] for sample in watch.samples) for name in watch.processes}
     console.print("peak memory: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in peaks.items()))
-    return {"visits": list(rows), "peak_mib": peaks, "samples": watch.samples}
+    if fitted := hold_model(rows, stream):
+        console.print(
+            f"model fitted to the first half: {fitted['rate']:,.0f} alerts/s, latency {fitted['latency']:.2f} s; "
+            f"p99 of the other half {fitted['predicted_p99']:.2f} s predicted, {fitted['measured_p99']:.2f} s "
+            f"measured, {fitted['measured_worst_p99']:.2f} s in the worst visit"
+        )
+    return {"visits": list(rows), "model": fitted, "peak_mib": peaks, "samples": watch.samples}
 
 
 def main(
@@ -253,7 +288,8 @@ def main(
         f"{survey.value}: {visits} visits of {visit_size} alerts every {visit_period:g} s, each published over "
         f"{burst:g} s; {kinds} packets again and again; {delivery}"
     )
-    found = show(rows_of(ages, watch, start, visit_period), watch, title)
+    stream = Stream(visit_size, visit_period, burst, alert_bytes=0.0)
+    found = show(rows_of(ages, watch, start, visit_period), watch, stream, title)
     draw(watch, start, output / "night.png", title)
     (output / "night.json").write_text(json.dumps({"title": title, **found}, indent=1) + "\n")
 

@@ -141,7 +141,7 @@ class Consumer:
 
     source: Source
     delivery: Delivery
-    pipeline: Callable[[Sequence[Message]], Iterable[Outcome]]
+    pipeline: Callable[[Iterable[Message]], Iterable[Outcome]]
     pack: Callable[[Outcome], Parcel]
     metrics: Metrics
     health: Health

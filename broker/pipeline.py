@@ -1,6 +1,6 @@
 """The one place that knows the order of stages: messages in, outcomes out.
 
-Pure in the sense that matters: no Kafka, no clock, no files. The same messages and the
+Pure in the sense that matters: no Kafka, no files, no clock but that of `broker.overload`. The same messages and the
 same model give the same outcomes, one for each message and in their order.
 
 Messages go in pieces. While the network sees one, the next is read and laid on the grid, and what it said of the
@@ -8,7 +8,7 @@ one before is made into outcomes: it has processors of its own where there are s
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -23,6 +23,7 @@ from broker.contract import ModelContract
 from broker.errors import AlertError
 from broker.geometry import Stamps, lay
 from broker.heads import HeadContract
+from broker.overload import admit_all
 from broker.survey import read_alert
 
 MOST_MESSAGES = 64
@@ -35,8 +36,8 @@ data that inflate reach it, and two of the largest that a container may hold."""
 MOST_AHEAD = MOST_HELD // 2
 """Bytes of a piece at the network up to which another is read meanwhile: what inflates further is alone."""
 
-Read: TypeAlias = tuple[Message, Alert] | Rejected
-"""A message, and what became of it."""
+Read: TypeAlias = tuple[Message, Alert] | Outcome
+"""An alert that the network is to see, or what became of its message without it."""
 
 Outputs: TypeAlias = dict[str, NDArray[np.float32]]
 
@@ -57,8 +58,8 @@ class Piece:
 
     @property
     def alerts(self) -> list[Alert]:
-        """Those that could be read."""
-        return [one[1] for one in self.read if not isinstance(one, Rejected)]
+        """Those that the network is to see."""
+        return [one[1] for one in self.read if isinstance(one, tuple)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,19 @@ class Pipeline:
     embed : Embedder
     heads : sequence of EmbeddingHead
         Fitted on this embedding.
+    admits : callable
+        Whether the network sees the alert of a message: else it is passed on as partial, with flag ``shed``.
     """
 
     def __init__(
-        self, deserialize: Deserializer, embed: Embedder, heads: Sequence[EmbeddingHead] = ()
+        self,
+        deserialize: Deserializer,
+        embed: Embedder,
+        heads: Sequence[EmbeddingHead] = (),
+        admits: Callable[[Message], bool] = admit_all,
     ) -> None:
         self._deserialize = deserialize
+        self._admits = admits
         self._embed = embed
         self._heads = heads
         self._grid = embed.contract.grid
@@ -153,20 +161,12 @@ class Pipeline:
         if before is not None:
             yield from self._outcomes_of(before)
 
-    def pass_on(self, messages: Iterable[Message]) -> Iterator[Outcome]:
-        """Read messages without letting the network see them: partial, with flag ``shed``; or rejected as ever."""
-        for message in messages:
-            read = self._read(message)
-            yield read if isinstance(read, Rejected) else Enriched(*read, self._answers.unseen(read[1]))
-
     def _pieces(self, messages: Iterable[Message]) -> Iterator[Piece]:
         read: list[Read] = []
         held = 0
         for message in messages:
             read.append(one := self._read(message))
-            if not isinstance(one, Rejected):
-                # A name is in the datum too, but each of its characters may take four bytes here.
-                held += len(one[1].datum) + sys.getsizeof(one[1].object_id)
+            held += _held(one)
             if held >= MOST_HELD or len(read) == MOST_MESSAGES:
                 yield Piece(read, held)
                 read, held = [], 0
@@ -175,9 +175,12 @@ class Pipeline:
 
     def _read(self, message: Message) -> Read:
         try:
-            return message, read_alert(self._deserialize(message.value))
+            alert = read_alert(self._deserialize(message.value))
         except AlertError as error:
             return Rejected(message, error.reason, error.detail)
+        if self._admits(message):
+            return message, alert
+        return Enriched(message, alert, self._answers.unseen(alert))
 
     def _ask(self, piece: Piece) -> Asked:
         """Have the network begin with a piece."""
@@ -193,7 +196,16 @@ class Pipeline:
         values = [head(outputs["embedding"]) for head in self._heads] if alerts else []
         answers = iter(self._answers(alerts, asked.stamps, outputs, values) if alerts else ())
         for one in asked.piece.read:
-            yield one if isinstance(one, Rejected) else Enriched(*one, next(answers))
+            yield Enriched(*one, next(answers)) if isinstance(one, tuple) else one
+
+
+def _held(read: Read) -> int:
+    """Bytes that are held of an alert."""
+    if isinstance(read, Rejected):
+        return 0
+    alert = read.alert if isinstance(read, Enriched) else read[1]
+    # A name is in the datum too, but each of its characters may take four bytes here.
+    return len(alert.datum) + sys.getsizeof(alert.object_id)
 
 
 def _nothing() -> "Future[Outputs]":

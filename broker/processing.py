@@ -8,6 +8,7 @@ one that is being delivered.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from broker.alert import Message, Outcome, Parcel
 from broker.metrics import Metrics
@@ -27,7 +28,7 @@ class Processing:
         Outcome to its records.
     metrics : Metrics
     most_waiting : int
-        Messages that wait, at most.
+        Messages that wait, and parcels of a part, at most.
     most_bytes : int
         Bytes of messages that wait after which no more are taken, and of records that close a part; the last of
         each may exceed it.
@@ -35,7 +36,7 @@ class Processing:
 
     def __init__(
         self,
-        pipeline: Callable[[Sequence[Message]], Iterable[Outcome]],
+        pipeline: Callable[[Iterable[Message]], Iterable[Outcome]],
         pack: Callable[[Outcome], Parcel],
         metrics: Metrics,
         *,
@@ -112,8 +113,8 @@ class Processing:
 
     def _run(self) -> None:
         try:
-            while messages := self._take():
-                parcels = self._parcels(messages)
+            while self._begin():
+                parcels = self._parcels()
                 # No name is given to a part: it must be gone before the next is made.
                 while self._hand_over(self._part(parcels)):
                     pass
@@ -123,11 +124,24 @@ class Processing:
                 self._error = error
                 self._changed.notify_all()
 
-    def _take(self) -> list[Message]:
+    def _begin(self) -> bool:
+        """Wait for something to do; False where nothing more will come."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._busy = not self._closed
+            return self._busy
+
+    def _messages(self) -> Iterator[Message]:
+        """Give what waits, and what has come meanwhile, to the moment when nothing does.
+
+        So there is no break between one lot and the next, in which the network would wait for its next piece.
+        """
+        while messages := self._take():
+            yield from messages
+
+    def _take(self) -> list[Message]:
+        with self._changed:
             messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            self._busy = bool(messages)
             return [] if self._closed else messages
 
     def _rest(self) -> None:
@@ -146,10 +160,10 @@ class Processing:
             return not self._closed
 
     def _part(self, parcels: Iterator[Parcel]) -> list[Parcel]:
-        """Take parcels until their bytes reach the bound."""
+        """Take parcels until they are as many as may wait, or their bytes reach the bound."""
         began, left = time.monotonic(), self._most_bytes
         part: list[Parcel] = []
-        for parcel in parcels:
+        for parcel in islice(parcels, self._most_waiting):
             part.append(parcel)
             left -= parcel.size
             if left <= 0:
@@ -158,7 +172,7 @@ class Processing:
             self._metrics.stage("process", time.monotonic() - began)
         return part
 
-    def _parcels(self, messages: Sequence[Message]) -> Iterator[Parcel]:
-        for outcome in self._pipeline(messages):
+    def _parcels(self) -> Iterator[Parcel]:
+        for outcome in self._pipeline(self._messages()):
             self._outcomes += 1
             yield self._pack(outcome)

@@ -2,13 +2,14 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from broker.alert import ModelIdentity
+from broker.alert import Message, ModelIdentity
 from broker.allocator import keep_freed_memory
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
@@ -20,7 +21,7 @@ from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
 from broker.kafka import KafkaSource, rights
 from broker.metrics import Metrics
-from broker.overload import Shedding
+from broker.overload import Admission, admit_all
 from broker.pipeline import Pipeline
 from broker.probes import Health, Probes
 from broker.processors import processors
@@ -162,12 +163,13 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         source = KafkaSource(settings.kafka, settings.consumer, settings.wanted, stop)
         stack.callback(source.close)
         store = SchemaStore(WANTED, input_registry(settings.registry, metrics.lookup))
-        pipeline = Pipeline(Deserializer(WANTED, validate=settings.validation, store=store), model, heads)
+        deserialize = Deserializer(WANTED, validate=settings.validation, store=store)
+        pipeline = Pipeline(deserialize, model, heads, _admission(settings.consumer.overload))
         pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
         return Consumer(
             source=source,
             delivery=delivery,
-            pipeline=_under_load(pipeline, settings.consumer.overload).outcomes,
+            pipeline=pipeline.outcomes,
             pack=pack,
             metrics=metrics,
             health=health,
@@ -179,11 +181,10 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         ).run()
 
 
-def _under_load(pipeline: Pipeline, overload: Overload) -> Pipeline | Shedding:
+def _admission(overload: Overload) -> Callable[[Message], bool]:
     if overload.policy == "keep-order":
-        return pipeline
-    share = overload.share if overload.policy == "sample" else 0.0
-    return Shedding(pipeline, overload.late_seconds, share)
+        return admit_all
+    return Admission(overload.late_seconds, overload.share if overload.policy == "sample" else 0.0)
 
 
 def _load_model(settings: Settings, metrics: Metrics) -> Model:

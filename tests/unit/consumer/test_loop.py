@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -64,17 +64,15 @@ def enriched(source: Message, *flags: str) -> Enriched:
     return Enriched(source, alert, enrichment)
 
 
-def double(messages: Sequence[Message]) -> list[Outcome]:
+def double(messages: Iterable[Message]) -> Iterator[Outcome]:
     """A pipeline that reads what a value says of itself."""
-    outcomes: list[Outcome] = []
     for one in messages:
         if one.value is None:
-            outcomes.append(Rejected(one, Reason.NULL_VALUE, "no value"))
+            yield Rejected(one, Reason.NULL_VALUE, "no value")
         elif one.value == b"partial":
-            outcomes.append(enriched(one, "cutout_null:template", "solar_system"))
+            yield enriched(one, "cutout_null:template", "solar_system")
         else:
-            outcomes.append(enriched(one, "solar_system"))
-    return outcomes
+            yield enriched(one, "solar_system")
 
 
 def pack(outcome: Outcome) -> Parcel:
@@ -217,9 +215,10 @@ def test_alerts_are_processed_while_those_before_them_are_delivered(
 ) -> None:
     made: list[int] = []
 
-    def making(messages: Sequence[Message]) -> list[Outcome]:
-        made.extend(one.offset for one in messages)
-        return double(messages)
+    def making(messages: Iterable[Message]) -> Iterator[Outcome]:
+        for outcome in double(messages):
+            made.append(outcome.message.offset)
+            yield outcome
 
     class Waiting(MemorySink):
         def write(self, records: Sequence[Record]) -> None:

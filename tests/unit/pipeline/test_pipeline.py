@@ -1,5 +1,6 @@
 """Messages in, outcomes out: one for each, in their order, whatever the message."""
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from broker.answers import summarise
 from broker.avro.deserializer import Deserializer
 from broker.errors import Reason
 from broker.inference import Model
-from broker.pipeline import Pipeline
+from broker.pipeline import MOST_MESSAGES, Pipeline
 from broker.survey import WANTED
 from broker.testing.packets import Visit, lsst_packet, ztf_packet
 
@@ -175,3 +176,58 @@ def test_percentiles_agree_with_numpy_on_many_draws() -> None:
     point, low, high = summarise(pdf, 0.0, 2.0)
     drawn = [draws.mean(), *np.percentile(draws, [16, 84])]
     np.testing.assert_allclose([point[0], low[0], high[0]], drawn, atol=0.01)
+
+
+class Watched:
+    """A model and a deserializer that say when they are used; the model waits until a message was read."""
+
+    def __init__(self, model: Model, wait_for: int) -> None:
+        self.contract = model.contract
+        self.events: list[str] = []
+        self._model = model
+        self._deserialize = Deserializer(WANTED)
+        self._wait_for = wait_for
+        self._is_read = threading.Event()
+
+    def deserialize(self, value: bytes | None) -> Any:
+        self.events.append("read")
+        if self.events.count("read") >= self._wait_for:
+            self._is_read.set()
+        return self._deserialize(value)
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        if not self._is_read.wait(30):
+            raise TimeoutError("the network was left to itself")
+        self.events.append("answered")
+        return self._model(inputs)
+
+    def outcomes(self, values: list[bytes]) -> list[Outcome]:
+        pipeline = Pipeline(self.deserialize, self)  # type: ignore[arg-type]
+        return pipeline([Message(value, "alerts", 0, i) for i, value in enumerate(values)])
+
+
+def test_the_next_piece_is_read_while_the_network_sees_one(model: Model) -> None:
+    count = 2 * MOST_MESSAGES + 1
+    watched = Watched(model, wait_for=2 * MOST_MESSAGES)
+    found = watched.outcomes([lsst_packet(alert_id=i) for i in range(count)])
+    assert [o.alert.alert_id for o in found if isinstance(o, Enriched)] == list(range(count))
+    assert watched.events.index("answered") == 2 * MOST_MESSAGES
+    assert watched.events.count("answered") == 3
+
+
+def test_beside_what_inflates_nothing_is_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.pipeline.MOST_AHEAD", 0)
+    watched = Watched(model, wait_for=0)
+    found = watched.outcomes([lsst_packet(alert_id=i) for i in range(2 * MOST_MESSAGES)])
+    assert len(found) == 2 * MOST_MESSAGES
+    assert watched.events.index("answered") == MOST_MESSAGES
+
+
+def test_what_ends_the_network_ends_the_pipeline(model: Model) -> None:
+    def fails(_inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        raise RuntimeError("no memory")
+
+    fails.contract = model.contract  # type: ignore[attr-defined]
+    pipeline = Pipeline(Deserializer(WANTED), fails)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="no memory"):
+        pipeline([Message(lsst_packet(), "alerts", 0, 0)])
