@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -177,7 +178,7 @@ def draw(watch: Watch, start: float, path: Path, title: str) -> None:
     figure, (backlog, cores) = plt.subplots(2, 1, sharex=True, figsize=(9, 6))
     backlog.fill_between(at, [s["published"] - s["done"] for s in watch.samples], step="post", alpha=0.5)
     backlog.set_ylabel("alerts not yet committed")
-    backlog.set_title(title)
+    backlog.set_title(textwrap.fill(title, 90), fontsize="medium")
     for name in watch.processes:
         used = np.gradient([sample[f"{name}_cpu"] for sample in watch.samples], at)
         cores.plot(at, used, label=f"{name}: processors")
@@ -185,7 +186,7 @@ def draw(watch: Watch, start: float, path: Path, title: str) -> None:
         cores.plot([], [], " ", label=f"{name}: at most {peak:.0f} MiB")
     cores.set_xlabel("seconds since the first visit")
     cores.set_ylabel("processors at work")
-    cores.legend(fontsize="small")
+    cores.legend(fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
