@@ -2,7 +2,7 @@
 
 The older one runs from a working tree of its own, with its own benchmark, its compiled helper built there. In each
 turn both run once, in an order that alternates. A stage is divided by the common path's total of the same process,
-which neither commit changes, so that a machine that slows down for a while slows both. A stage has moved where
+which both find changes, so that a machine that slows down for a while slows both. A stage has moved where
 every turn says so in the same direction, and the median by more than 3 %.
 
     python benchmarks/compare.py --base HEAD~1
@@ -122,7 +122,7 @@ def main(
         typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
     ] = Path("../shared/data"),
     survey: Annotated[list[str] | None, typer.Option(help="One survey only; may be given twice.")] = None,
-    turns: Annotated[int, typer.Option(min=2, help="In each of which both run once.")] = 5,
+    turns: Annotated[int, typer.Option(min=4, help="In each of which both run once.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds within a run.")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too.")] = None,
 ) -> None:

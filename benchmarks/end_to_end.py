@@ -43,6 +43,7 @@ from broker.alert import Survey
 from broker.allocator import keep_freed_memory
 from broker.inference import Model
 from broker.kafka.properties import of_consumer, of_producer
+from broker.kafka.sink import BATCH_BYTES
 from broker.settings import SinkSettings, SourceSettings
 
 PARTITIONS = 4
@@ -80,7 +81,8 @@ def pass_through(server: MeasuredKafka, topic: str, count: int, compression: str
     kafka = SourceSettings(bootstrap_servers=server.bootstrap_servers, group_id=f"pass-{out}")
     consumer = Consumer(of_consumer(kafka))
     sink = SinkSettings(compression=compression)  # type: ignore[arg-type]
-    producer = Producer(of_producer(server.bootstrap_servers, kafka.security, sink, patient=True))
+    properties = of_producer(server.bootstrap_servers, kafka.security, sink, patient=True)
+    producer = Producer(properties | {"batch.size": BATCH_BYTES})
     consumer.subscribe([topic])
     first = consumer.consume(1, 30)
     usage, done = Usage(), 0
@@ -88,8 +90,8 @@ def pass_through(server: MeasuredKafka, topic: str, count: int, compression: str
     with server_time(server, usage):
         while done < count - len(first):
             batch = [message for message in consumer.consume(256, 0.2) if not message.error()]
-            for message in batch:
-                producer.produce(f"{out}.enriched", message.value() + SUFFIX, key=b"key")
+            for number, message in enumerate(batch, done):
+                producer.produce(f"{out}.enriched", message.value() + SUFFIX, key=b"%d" % number)
             producer.flush()
             if batch:
                 consumer.commit(asynchronous=True)

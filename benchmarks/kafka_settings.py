@@ -23,6 +23,7 @@ from rich.table import Table
 from broker.alert import Survey
 from broker.allocator import keep_freed_memory
 from broker.kafka.properties import of_consumer, of_producer
+from broker.kafka.sink import BATCH_BYTES
 from broker.settings import Plaintext, SinkSettings, SourceSettings
 
 
@@ -49,14 +50,13 @@ VARIANTS = (
     Variant("fetches of 1 MiB a partition", consumer={"fetch.message.max.bytes": 1_048_576}),
     Variant("fetches wait for 1 MiB", consumer={"fetch.min.bytes": 1_048_576, "fetch.wait.max.ms": 100}),
     Variant("queue of 16 MiB", consumer={"queued.max.messages.kbytes": 16_384}),
-    Variant("a full queue looked at in 10 ms", consumer={"fetch.queue.backoff.ms": 10}),
     Variant("a full queue looked at in 100 ms", consumer={"fetch.queue.backoff.ms": 100}),
+    Variant("a full queue looked at in 1 s (librdkafka's)", consumer={"fetch.queue.backoff.ms": 1000}),
     Variant("no linger", producer={"linger.ms": 0}),
     Variant("linger of 50 ms", producer={"linger.ms": 50}),
+    Variant("batches of 1 MB (librdkafka's)", producer={"batch.size": 1_000_000}),
     Variant("batches of 2 MB", producer={"batch.size": 2_000_000}),
-    Variant("batches of 4 MB", producer={"batch.size": 4_000_000}),
     Variant("batches of 8 MB", producer={"batch.size": 8_000_000}),
-    Variant("batches of 4 MB, linger of 50 ms", producer={"batch.size": 4_000_000, "linger.ms": 50}),
     Variant("CRC checked", consumer={"check.crcs": True}),
 )
 
@@ -68,7 +68,9 @@ def run(server: MeasuredKafka, variant: Variant, topic: str, count: int) -> dict
     consumer = Consumer(of_consumer(kafka) | variant.consumer)
     sink = SinkSettings(compression=variant.write)  # type: ignore[arg-type]
     producer = Producer(
-        of_producer(server.bootstrap_servers, Plaintext(), sink, patient=True) | variant.producer
+        of_producer(server.bootstrap_servers, Plaintext(), sink, patient=True)
+        | {"batch.size": BATCH_BYTES}
+        | variant.producer
     )
     consumer.subscribe([topic])
     done = len(consumer.consume(1, 30))
@@ -76,8 +78,8 @@ def run(server: MeasuredKafka, variant: Variant, topic: str, count: int) -> dict
     with server_time(server, usage):
         while done < count:
             batch = [message for message in consumer.consume(256, 0.2) if not message.error()]
-            for message in batch:
-                producer.produce(f"{out}.enriched", message.value() + SUFFIX, key=b"key")
+            for number, message in enumerate(batch, done):
+                producer.produce(f"{out}.enriched", message.value() + SUFFIX, key=b"%d" % number)
             producer.flush()
             done += len(batch)
     taken = own_time() - used

@@ -54,6 +54,7 @@ def measure(
     packets = (packets * (max(batches) // len(packets) + 1))[: max(batches)]
     model = Model.load(threads=threads, batch_size=max(batches))
     inputs = network_inputs_of(model, packets)
+    assert len(inputs["survey"]) == max(batches), "packets that cannot be read are no work"
     one, other = (np.random.default_rng(n).normal(size=(SIDE, SIDE)).astype(np.float32) for n in (1, 2))
     found = []
     for batch in batches:

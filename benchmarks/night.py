@@ -192,35 +192,44 @@ def draw(watch: Watch, start: float, path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def hold_model(rows: Sequence[dict[str, float]], stream: Stream) -> dict[str, float]:
-    """Fit the model of `broker.sizing` to the first half of the visits, and hold it against the second.
+def published_over(watch: Watch, count: int) -> float:
+    """Seconds a visit took to publish: what is asked of it, or longer where the machine does no better."""
+    first = next(n for n, sample in enumerate(watch.samples) if sample["published"])
+    whole = next(sample for sample in watch.samples if sample["published"] >= count)
+    return whole["at"] - watch.samples[max(0, first - 1)]["at"]
 
-    Its ages grow linearly along a visit, so that a line through the percentiles gives both of its numbers. The first
-    visit is left out: consumer and Kafka are still being compiled.
+
+def fit(rows: Sequence[dict[str, float]], stream: Stream) -> dict[str, float]:
+    """Fit the model of `broker.sizing`: its ages grow linearly along a visit, so that a line has both of its numbers.
+
+    The first of several visits is left out: Kafka is still being compiled.
 
     Returns
     -------
     dict of str to float
-        Rate (alerts/s) and latency (s) found; the 99th percentile as predicted and as measured in the other half.
+        Rate in alerts/s, latency in s; empty where there was no backlog to tell a rate by.
     """
-    usual = rows[1:]
-    begin, other = usual[: len(usual) // 2], usual[len(usual) // 2 :]
-    if not begin or not other:
+    usual = rows[1:] or rows
+    ages = np.mean([[row[f"p{q}"] for q in PERCENTILES] for row in usual], axis=0)
+    slope, latency = np.polyfit([q / 100 for q in PERCENTILES], ages, 1)
+    if slope < 1.0:
         return {}
-    shares = np.array([q / 100 for q in PERCENTILES])
-    ages = np.mean([[row[f"p{q}"] for q in PERCENTILES] for row in begin], axis=0)
-    slope, latency = np.polyfit(shares, ages, 1)
     rate = stream.alerts / (slope + stream.burst_seconds)
-    return {
-        "rate": float(rate),
-        "latency": float(latency),
-        "predicted_p99": age(stream, float(rate), float(latency), 0.99),
-        "measured_p99": float(np.mean([row["p99"] for row in other])),
-        "measured_worst_p99": max(row["p99"] for row in other),
-    }
+    return {"rate": float(rate), "latency": float(max(0.0, latency))}
 
 
-def show(rows: Sequence[dict[str, float]], watch: Watch, stream: Stream, title: str) -> dict[str, Any]:
+def hold(rows: Sequence[dict[str, float]], stream: Stream, other: Path, console: Console) -> None:
+    """Hold what the model, fitted to another night, says of this one against what was measured."""
+    fitted = json.loads(other.read_text(encoding="utf-8"))["model"]
+    for q in (50, 99):
+        said = age(stream, fitted["rate"], fitted["latency"], q / 100)
+        measured = np.mean([row[f"p{q}"] for row in rows])
+        console.print(f"p{q} by the model fitted to {other}: {said:.1f} s, measured {measured:.1f} s")
+
+
+def show(
+    rows: Sequence[dict[str, float]], watch: Watch, stream: Stream, title: str, held_against: Path | None
+) -> dict[str, Any]:
     """Print the table, and what was asked of the night."""
     table = Table(
         "visit", "alerts", *(f"p{q} s" for q in PERCENTILES), "backlog before the next", title=title
@@ -232,12 +241,13 @@ def show(rows: Sequence[dict[str, float]], watch: Watch, stream: Stream, title: 
     console.print(table)
     peaks = {name: max(sample[f"{name}_mib"] for sample in watch.samples) for name in watch.processes}
     console.print("peak memory: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in peaks.items()))
-    if fitted := hold_model(rows, stream):
+    if fitted := fit(rows, stream):
         console.print(
-            f"model fitted to the first half: {fitted['rate']:,.0f} alerts/s, latency {fitted['latency']:.2f} s; "
-            f"p99 of the other half {fitted['predicted_p99']:.2f} s predicted, {fitted['measured_p99']:.2f} s "
-            f"measured, {fitted['measured_worst_p99']:.2f} s in the worst visit"
+            f"published over {stream.burst_seconds:.1f} s; model: {fitted['rate']:,.0f} alerts/s, "
+            f"latency {fitted['latency']:.2f} s"
         )
+    if held_against is not None:
+        hold(rows, stream, held_against, console)
     return {"visits": list(rows), "model": fitted, "peak_mib": peaks, "samples": watch.samples}
 
 
@@ -252,6 +262,9 @@ def main(
     visit_period: Annotated[float, typer.Option(min=1.0, help="Seconds from one to the next.")] = 37.0,
     burst: Annotated[float, typer.Option(min=0.0, help="Seconds over which each is published.")] = 5.0,
     delivery: Annotated[str, typer.Option(help="As of broker-consumer.")] = "at-least-once",
+    held_against: Annotated[
+        Path | None, typer.Option(help="night.json of another night, whose model is held against this one.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for night.json and night.png.")] = Path("runs/night"),
 ) -> None:
     """Publish a night and measure every alert's age at output."""
@@ -289,8 +302,8 @@ def main(
         f"{survey.value}: {visits} visits of {visit_size} alerts every {visit_period:g} s, each published over "
         f"{burst:g} s; {kinds} packets again and again; {delivery}"
     )
-    stream = Stream(visit_size, visit_period, burst, alert_bytes=0.0)
-    found = show(rows_of(ages, watch, start, visit_period), watch, stream, title)
+    stream = Stream(visit_size, visit_period, published_over(watch, visit_size), alert_bytes=0.0)
+    found = show(rows_of(ages, watch, start, visit_period), watch, stream, title, held_against)
     draw(watch, start, output / "night.png", title)
     (output / "night.json").write_text(json.dumps({"title": title, **found}, indent=1) + "\n")
 

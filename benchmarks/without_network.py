@@ -21,7 +21,7 @@ PIECE = 64
 
 
 class Spy:
-    """A model whose inputs are kept."""
+    """A model whose inputs are kept, those of all its calls together."""
 
     def __init__(self, model: Model) -> None:
         self.contract = model.contract
@@ -30,7 +30,9 @@ class Spy:
 
     def __call__(self, inputs: Any) -> dict[str, Any]:
         """Note them, and answer."""
-        self.inputs = dict(inputs)
+        for name, values in inputs.items():
+            before = self.inputs.get(name)
+            self.inputs[name] = values if before is None else np.concatenate([before, values])
         return self._model(inputs)
 
 

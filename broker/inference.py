@@ -80,7 +80,8 @@ class Model:
         path : Path, optional
             The ONNX file; the packaged model by default.
         threads : int
-            Processors to use; 0 uses all that this process may.
+            Processors to use, by the CPU's provider; 0 uses all that this process may. More than a batch has
+            `LEAST_ROWS` are of no use: eight for the pieces of `broker.pipeline`.
         providers : sequence of str
             ONNX Runtime's execution providers in order of preference; the first must be there.
         batch_size : int

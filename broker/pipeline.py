@@ -170,6 +170,7 @@ class Pipeline:
             if held >= MOST_HELD or len(read) == MOST_MESSAGES:
                 yield Piece(read, held)
                 read, held = [], 0
+                del one, message  # not held while the next is read
         if read:
             yield Piece(read, held)
 

@@ -7,6 +7,7 @@ one that is being delivered.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -47,7 +48,7 @@ class Processing:
         self._pack = pack
         self._metrics = metrics
         self._most_waiting, self._most_bytes = most_waiting, most_bytes
-        self._waiting: list[Message] = []
+        self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._finished: list[Parcel] | None = None
         self._busy = self._closed = False
@@ -86,7 +87,8 @@ class Processing:
     def drop_waiting(self) -> None:
         """Begin with nothing more: it was not committed, so it comes again."""
         with self._changed:
-            self._waiting, self._waiting_bytes = [], 0
+            self._waiting.clear()
+            self._waiting_bytes = 0
 
     def part(self, seconds: float) -> list[Parcel]:
         """Take the next part, waiting for it so long at most; empty where there is none.
@@ -136,13 +138,16 @@ class Processing:
 
         So there is no break between one lot and the next, in which the network would wait for its next piece.
         """
-        while messages := self._take():
-            yield from messages
+        while (message := self._next()) is not None:
+            yield message
 
-    def _take(self) -> list[Message]:
+    def _next(self) -> Message | None:
         with self._changed:
-            messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            return [] if self._closed else messages
+            if self._closed or not self._waiting:
+                return None
+            message = self._waiting.popleft()
+            self._waiting_bytes -= len(message.value or b"")
+            return message
 
     def _rest(self) -> None:
         with self._changed:

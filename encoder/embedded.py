@@ -1,8 +1,8 @@
 """Embeddings of alert files, by the broker's own pipeline: the numbers it publishes."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ from broker.inference import Model
 from broker.packet_files import Packet, PacketFiles
 from broker.pipeline import Pipeline
 from broker.survey import WANTED
-
-BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,16 @@ class Embedded:
 
 
 def outcomes(packets: Iterable[Packet], model: Model) -> Iterator[tuple[Packet, Outcome]]:
-    """Run every packet through the broker's pipeline, a batch at a time, in the order of the files."""
-    pipeline, waiting = Pipeline(Deserializer(WANTED), model), iter(packets)
-    while batch := list(islice(waiting, BATCH)):
-        messages = [Message(packet.value, "files", 0, n) for n, packet in enumerate(batch)]
-        yield from zip(batch, pipeline.outcomes(messages), strict=True)
+    """Run every packet through the broker's pipeline, in the order of the files."""
+    read: deque[Packet] = deque()
+
+    def messages() -> Iterator[Message]:
+        for number, packet in enumerate(packets):
+            read.append(packet)
+            yield Message(packet.value, "files", 0, number)
+
+    for outcome in Pipeline(Deserializer(WANTED), model).outcomes(messages()):
+        yield read.popleft(), outcome
 
 
 def embed_files(paths: Sequence[Path], model: Model) -> Embedded:

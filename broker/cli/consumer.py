@@ -17,6 +17,7 @@ from broker.cli.check import check as try_all
 from broker.cli.delivering import delivery_of
 from broker.cli.ending import ShowVersion, exit_codes, leave, log_to_stderr, stop_on_signals
 from broker.cli.registries import input_registry
+from broker.cli.stuck import STILL_SECONDS, dead_man
 from broker.consumer import Consumer, Summary
 from broker.inference import Head, Model
 from broker.kafka import KafkaSource, rights
@@ -149,6 +150,8 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
     ------
     ConfigurationError, KafkaError
     """
+    # What may be waited for after a signal: a piece at the network, then Kafka, then the group.
+    dead_man.patience = STILL_SECONDS + settings.probes.turn_seconds + settings.consumer.drain_seconds
     metrics = Metrics()
     health = Health(settings.probes.turn_seconds, settings.probes.unready_seconds)
     with ExitStack() as stack:

@@ -1,6 +1,5 @@
 """How every program ends: exit codes, signals and the log."""
 
-import faulthandler
 import logging
 import os
 import signal
@@ -14,14 +13,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from broker.cli.stuck import dead_man
 from broker.errors import ConfigurationError, NightjarError
 
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit codes: done; anything else; configuration or model refused."""
-
-STUCK_SECONDS = 120.0
-"""Between a signal to end and the end by force; what a program waits for by itself, draining and leaving the group
-among it, is each bounded to a fraction of that."""
 
 logger = logging.getLogger("broker")
 
@@ -63,29 +59,13 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _end_where_stuck() -> None:
-    """Count from a signal to end, and end by force: a call that never comes back keeps the signal's handler waiting."""
-    woken, written = os.pipe()
-    os.set_blocking(written, False)
-    # Written to from C, whatever Python is in.
-    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-
-    def count() -> None:
-        while number := os.read(woken, 1):
-            if number[0] in {signal.SIGTERM, signal.SIGINT}:
-                faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
-
-    threading.Thread(target=count, name="end where stuck", daemon=True).start()
-
-
 def leave(app: Callable[[], object]) -> NoReturn:
     """Run a program that has closed all it used by its end, and go without waiting for what librdkafka still does.
 
     A call that was left behind keeps a thread and a handle of librdkafka, and the interpreter's own end may wait
-    for these for ever. Told by a signal to end, and not ended `STUCK_SECONDS` later, it ends with `FAILED` and says
-    where each of its threads stands.
+    for these for ever. One that stands still is ended by `dead_man`.
     """
-    _end_where_stuck()
+    dead_man.watch()
     code: int | str | None = FAILED
     try:
         app()

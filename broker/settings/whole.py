@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     model : Path or None
         ONNX file; None takes the one the package ships.
     model_threads : int
-        Processors for the network; 0 takes all but one of those that this process may use, a container's limit
-        respected.
+        Processors for the network, of which it uses at most eight; 0 takes all but one of those that this process may
+        use, a container's limit (control groups v2) respected.
     model_batch_size : int
         Alerts the network takes at once.
     heads : list of Path

@@ -17,7 +17,7 @@ from broker.errors import SettingsError
 from broker.inference import Model
 from broker.packet_files import PacketFiles
 from encoder.cli.options import command, console
-from encoder.embedded import BATCH, outcomes
+from encoder.embedded import outcomes
 from encoder.features import Row, alert_row, alert_schema, open_output
 from encoder.served import served
 
@@ -26,6 +26,8 @@ app = command()
 IMAGE_FILES = {".npz", ".hdf5", ".h5"}
 
 SHOWN = 3
+ROWS = 64
+"""Written at once."""
 
 
 @dataclass
@@ -97,7 +99,7 @@ def _write_alerts(reading: Reading, output: Path) -> None:
     rows = iter(reading)
     with open_output(output, schema) as file, Progress(console=console, transient=True) as progress:
         task = progress.add_task("embed", total=reading.files.count)
-        while chunk := list(islice(rows, BATCH)):
+        while chunk := list(islice(rows, ROWS)):
             file.write(chunk)
             progress.update(task, completed=reading.rows)
 

@@ -150,11 +150,23 @@ class Cluster:
 
     def positions(self, topic: str, group: str) -> dict[int, int]:
         """A group's committed offset in each partition; 0 where there is none."""
-        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group})
-        numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        offsets = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=10)
-        consumer.close()
-        return {partition.partition: max(0, partition.offset) for partition in offsets}
+        for patience in (
+            10,
+            10,
+            30,
+        ):  # one that was asked while its members were killed was seen not to answer
+            consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group})
+            try:
+                numbers = consumer.list_topics(topic, timeout=patience).topics[topic].partitions
+                places = [TopicPartition(topic, number) for number in numbers]
+                offsets = consumer.committed(places, timeout=patience)
+            except KafkaException as error:
+                failed = error
+            else:
+                return {partition.partition: max(0, partition.offset) for partition in offsets}
+            finally:
+                consumer.close()
+        raise failed
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_it_shows_classes_redshifts_and_ids_of_simulated_alerts(finished):
 
     assert "simulated" in done.stdout
     assert re.search(r"17050\d{13}", done.stdout)
-    assert re.search(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", done.stdout)
+    assert re.search(r"z \d\.\d\d to \d\.\d\d", done.stdout)
     assert "Dead letters" in done.stdout
 
 

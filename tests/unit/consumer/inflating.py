@@ -25,7 +25,7 @@ from broker.inference import Model
 from broker.kafka.connection import MAX_MESSAGE_BYTES
 from broker.metrics import Metrics
 from broker.patience import Patience
-from broker.pipeline import Pipeline
+from broker.pipeline import MOST_AHEAD, Pipeline
 from broker.probes import Health
 from broker.records import RecordBuilder
 from broker.survey import WANTED
@@ -99,13 +99,19 @@ def detections() -> bytes:
     return b"".join((*parts, SYNC_MARKER))
 
 
+def beside() -> list[bytes]:
+    """A piece just small enough for others to be read while the network sees it, and histories for these."""
+    large = ztf_packet((Stamp(np.ones((140, 140), np.float32)),) * 3)
+    return [large] * (MOST_AHEAD // (len(large) + ROOM)) + [histories()] * 4
+
+
 def sized(content: bytes) -> bytes:
     """Put a length in front."""
     return avro_long(len(content)) + content
 
 
-KINDS: dict[str, Callable[[], bytes]] = {
-    made.__name__: made for made in (ordinary, histories, datums, stamps, names, detections)
+KINDS: dict[str, Callable[[], bytes | list[bytes]]] = {
+    made.__name__: made for made in (ordinary, histories, datums, stamps, names, detections, beside)
 }
 
 
@@ -128,8 +134,9 @@ class Wire:
 def main(kind: str, count: str, *options: str) -> None:
     """Turn a consumer over messages of a kind; print peak memory in bytes, messages and records."""
     keep_freed_memory()
-    value = KINDS[kind]()
-    source = MemorySource([Message(value, "alerts", 0, n) for n in range(int(count))])
+    made = KINDS[kind]()
+    values = made if isinstance(made, list) else [made]
+    source = MemorySource([Message(values[n % len(values)], "alerts", 0, n) for n in range(int(count))])
     store, metrics, health, wire = SchemaStore(WANTED), Metrics(), Health(60.0), Wire()
     limits = dict.fromkeys(TOPICS, MAX_MESSAGE_BYTES)
     pack = RecordBuilder(lambda _: "alerts", "0", store, limits=limits, lite="--lite" in options)

@@ -153,14 +153,52 @@ def test_an_error_of_ours_ends_before_write_and_commit(consumer_of: Callable[...
 def test_a_stop_finishes_the_batch_in_hand(consumer_of: Callable[..., Consumer]) -> None:
     stop = threading.Event()
 
-    def stopping(messages: Sequence[Message]) -> list[Outcome]:
-        stop.set()
-        return double(messages)
+    def stopping(messages: Iterable[Message]) -> Iterator[Outcome]:
+        for outcome in double(messages):
+            stop.set()
+            while pulses:  # until the loop has seen it, and dropped what waits
+                pulses.pop()
+                time.sleep(0.1)
+            yield outcome
 
+    pulses = [None]
     source, sink = MemorySource([message(n) for n in range(5)]), MemorySink()
     summary = consumer_of(source, sink, pipeline=stopping, stop=stop, exit_at_end=False).run()
-    assert summary.consumed == len(sink.records) == 2
-    assert source.committed == {("alerts", 0): 2}
+    assert summary.consumed == len(sink.records) == 1
+    assert source.committed == {("alerts", 0): 1}
+
+
+def test_the_pipeline_is_begun_once_while_more_comes(consumer_of: Callable[..., Consumer]) -> None:
+    begun: list[int] = []
+    source, sink = MemorySource([message(n) for n in range(40)]), MemorySink()
+
+    def counting(messages: Iterable[Message]) -> Iterator[Outcome]:
+        begun.append(len(sink.records))
+        for outcome in double(messages):
+            # Until the loop has read on: what comes meanwhile belongs to the same stream.
+            deadline = time.monotonic() + 10
+            while source._taken <= min(outcome.message.offset + 1, 39):
+                assert time.monotonic() < deadline, "nothing is read on"
+                time.sleep(0.001)
+            yield outcome
+
+    consumer_of(source, sink, pipeline=counting).run()
+    assert len(sink.records) == 40
+    assert begun == [0]
+
+
+def test_a_part_is_no_longer_than_a_batch_while_more_comes(consumer_of: Callable[..., Consumer]) -> None:
+    parts: list[int] = []
+
+    class Counting(MemorySink):
+        def write(self, records: Sequence[Record]) -> None:
+            parts.append(len(records))
+            super().write(records)
+
+    source, sink = MemorySource([message(n) for n in range(40)]), Counting()
+    consumer_of(source, sink, batch_size=8).run()
+    assert len(sink.records) == 40
+    assert max(parts) <= 8
 
 
 def test_nothing_to_read_ends_at_the_end(consumer_of: Callable[..., Consumer]) -> None:

@@ -53,6 +53,7 @@ def usual() -> int:
         ("datums", 70, ()),
         ("stamps", 40, ("--lite",)),
         ("names", 6, ()),
+        ("beside", 200, ("--lite",)),
     ],
 )
 def test_messages_that_inflate_do_not_add_up(
