@@ -15,6 +15,7 @@ none is the peer itself:
     python benchmarks/peers.py --data ../shared/data --repeats 5
 """
 
+import functools
 import gc
 import gzip
 import io
@@ -71,8 +72,13 @@ def contained(common: Common, packet: Packet, record: dict[str, Any]) -> bytes:
 
 def with_schema(common: Common, packet: Packet, record: dict[str, Any]) -> bytes:
     """Write a record, and its schema as text for the message's key."""
-    key = json.dumps(schemas.load(schemas.enriched_name(packet.form))).encode()
-    return key + common.encode(packet, record)
+    return schema_text(packet.form) + common.encode(packet, record)
+
+
+@functools.cache
+def schema_text(form: str) -> bytes:
+    """Give the JSON of what goes out for a form."""
+    return json.dumps(schemas.load(schemas.enriched_name(form))).encode()
 
 
 def sides_of(survey: Survey) -> list[Side]:

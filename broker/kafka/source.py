@@ -29,10 +29,6 @@ from broker.kafka.topics import await_topics
 from broker.kafka.watched import watched
 from broker.settings import ConsumerSettings, SourceSettings, Topics
 
-SETTLE_SECONDS = 3.0
-"""How long an assignment without partitions must last before it counts: a cooperative group first takes
-partitions away from their owner and hands them over in a second round."""
-
 CLOSE_SECONDS = 15.0
 """How long leaving the group may take; then its session ends by time."""
 
@@ -356,7 +352,7 @@ class KafkaSource:
         if self._assigned is None:
             return False
         if not self._assigned:
-            return time.monotonic() - self._joined_at >= SETTLE_SECONDS
+            return time.monotonic() - self._joined_at >= self._kafka.membership.settle_seconds
         return all(
             place in self._finished or self._next.get(place, -1) >= self._ends.get(place, 0)
             for place in self._assigned

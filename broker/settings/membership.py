@@ -22,6 +22,9 @@ OWNED_BY_MEMBERSHIP = frozenset(
 HEARTBEATS = 3
 """A session has room for so many heartbeats at least, or one that is late ends it (Kafka's own advice)."""
 
+CLUSTERS_HEARTBEAT_SECONDS = 5.0
+"""Between two heartbeats by KIP-848, as a cluster comes (``group.consumer.heartbeat.interval.ms``)."""
+
 
 class Classic(Section):
     """The protocol that every Kafka speaks; partitions change hands cooperatively.
@@ -40,6 +43,15 @@ class Classic(Section):
     instance_id: str | None = Field(default=None, min_length=1, max_length=249)
     session_seconds: float = Field(default=45.0, gt=0.0)
     heartbeat_seconds: float = Field(default=3.0, gt=0.0)
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long an assignment without partitions must last before it counts.
+
+        A cooperative group first takes partitions away from their owner, who hears of it by a heartbeat, and hands them
+        over in a second round, of which the others hear by theirs.
+        """
+        return HEARTBEATS * self.heartbeat_seconds
 
     @model_validator(mode="after")
     def _session_has_heartbeats(self) -> "Classic":
@@ -77,6 +89,11 @@ class Kip848(Section):
     protocol: Literal["consumer"]
     instance_id: str | None = Field(default=None, min_length=1, max_length=249)
     assignor: Literal["uniform", "range"] | None = None
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long an assignment without partitions must last before it counts, as of `Classic`."""
+        return HEARTBEATS * CLUSTERS_HEARTBEAT_SECONDS
 
     def properties(self) -> dict[str, Any]:
         """Give what librdkafka is told."""

@@ -15,6 +15,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import schemas
+from broker.settings.membership import Classic
 from broker.testing.broken import broken_lsst_stamps, broken_messages, broken_ztf_stamps
 from broker.testing.packets import example_stamps, lsst_packet, ztf_packet
 
@@ -191,9 +192,12 @@ class TestExitAtEnd:
         while cluster.committed(topic, topic) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.2)
+        began = time.monotonic()
         idle = start("broker-consumer", *common, "--exit-at-end")
         output, log = idle.communicate(timeout=60)
         assert (idle.returncode, output[:11]) == (0, "consumed 0:"), log
+        # Not before a group that takes its time would have handed it some.
+        assert time.monotonic() - began > Classic().settle_seconds
         holder.send_signal(TERM)
         output, log = holder.communicate(timeout=60)
         assert (holder.returncode, output[:11]) == (0, "consumed 3:"), log
