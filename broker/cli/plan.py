@@ -32,7 +32,7 @@ def plan(
     latency: Annotated[
         float, typer.Option(min=0.0, help="Seconds that an alert takes without backlog.")
     ] = 1.0,
-    memory_mib: Annotated[float, typer.Option(min=1.0, help="Peak of one consumer.")] = 450.0,
+    memory_mib: Annotated[float, typer.Option(min=1.0, help="Peak of one consumer.")] = 600.0,
     headroom: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the period that is kept free of backlog.")
     ] = 0.3,
