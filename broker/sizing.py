@@ -1,7 +1,7 @@
 """How many consumers and partitions a stream of visits needs, by the model of a queue.
 
-Fitted to ten visits of 10,000 alerts on two processors it said 25 s and 47 s for the median and the 99th percentile of a
-visit of 40,000; 29 s and 44 s were measured (docs/performance.md). More than one consumer was not held against it.
+Fitted to ten visits of 10,000 alerts on two processors it said 25 s and 47 s for the median and the 99th percentile of
+a visit of 40,000; 29 s and 44 s were measured (docs/performance.md). More than one consumer was not held against it.
 
 Visits are bursts into a queue that drains at a constant rate, the consumers' together: what a visit brings beyond the
 rate waits, the last alert longest. While a visit of N alerts is published over b seconds and drained at R a second, its
