@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
+from packets import USUAL, Data
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -117,10 +118,7 @@ def table_of(base: str, runs: Sequence[tuple[Shares, Shares]]) -> tuple[Table, d
 
 def main(
     base: Annotated[str, typer.Option(help="Commit to compare with.")],
-    data: Annotated[
-        Path,
-        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[list[str] | None, typer.Option(help="One survey only; may be given twice.")] = None,
     turns: Annotated[int, typer.Option(min=4, help="In each of which both run once.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds within a run.")] = 2,

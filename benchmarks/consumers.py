@@ -18,13 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from confluent_kafka import Consumer, TopicPartition
-from end_to_end import read_packets
 from kafka_node import MeasuredKafka, cpu_seconds, drop_topics, make_topic, preload
+from packets import USUAL, Data, read_packets
 from rich.console import Console
 
 from broker.alert import Survey
@@ -150,10 +149,7 @@ def compare(server: MeasuredKafka, topic: str, count: int, rounds: int, console:
 
 
 def main(
-    data: Annotated[
-        Path,
-        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[Survey, typer.Option(help="Whose packets.")] = Survey.LSST,
     count: Annotated[int, typer.Option(min=500, help="Alerts of a run.")] = 4000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which everything runs once.")] = 3,

@@ -35,6 +35,7 @@ from kafka_node import (
     run_program,
     server_time,
 )
+from packets import USUAL, Data, read_packets
 from rich.console import Console
 from rich.table import Table
 from without_network import PIECE, Work, messages, network_inputs_of
@@ -137,16 +138,6 @@ def consume(
     }
 
 
-def read_packets(folder: Path, survey: Survey) -> list[bytes]:
-    """Read the real packets of a survey."""
-    packets = [path.read_bytes() for path in sorted((folder / survey.value).rglob("*.avro"))]
-    if not packets:
-        raise SystemExit(
-            f"no *.avro below {folder / survey.value}: name a folder with lsst/ and ztf/ by --data"
-        )
-    return packets
-
-
 def show(name: str, results: dict[str, list[dict[str, float]]], cores: int) -> dict[str, Any]:
     """Print medians, and the limit by the parts."""
     middle = {
@@ -175,10 +166,7 @@ def show(name: str, results: dict[str, list[dict[str, float]]], cores: int) -> d
 
 
 def main(
-    data: Annotated[
-        Path,
-        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[Survey, typer.Option(help="Whose packets.")] = Survey.LSST,
     count: Annotated[int, typer.Option(min=500, help="Alerts of a run.")] = 4000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every part runs once.")] = 3,

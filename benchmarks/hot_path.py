@@ -28,6 +28,7 @@ import fastavro
 import numpy as np
 import typer
 from astropy.io import fits
+from packets import USUAL, Data
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -273,12 +274,7 @@ def show(
 
 
 def main(
-    data: Annotated[
-        Path,
-        typer.Option(
-            envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets (*.avro)."
-        ),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[list[Survey] | None, typer.Option(help="One survey only; may be given twice.")] = None,
     repeats: Annotated[
         int, typer.Option(min=1, help="Rounds in which every path runs once over all packets.")

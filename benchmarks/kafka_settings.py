@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 import typer
 from confluent_kafka import Consumer, Producer
-from end_to_end import PARTITIONS, SUFFIX, read_packets
+from end_to_end import PARTITIONS, SUFFIX
 from kafka_node import MeasuredKafka, Usage, drop_topics, make_topic, own_time, preload, server_time
+from packets import USUAL, Data, read_packets
 from rich.console import Console
 from rich.table import Table
 
@@ -115,10 +116,7 @@ def _both(run: dict[str, float]) -> float:
 
 
 def main(
-    data: Annotated[
-        Path,
-        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[Survey, typer.Option(help="Whose packets.")] = Survey.LSST,
     count: Annotated[int, typer.Option(min=500, help="Alerts of a run.")] = 2000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every variant runs once.")] = 3,

@@ -30,6 +30,7 @@ import numpy as np
 import typer
 from confluent_kafka import Consumer, TopicPartition
 from kafka_node import MeasuredKafka, cpu_seconds, make_topic
+from packets import USUAL, Data
 from rich.console import Console
 from rich.table import Table
 
@@ -252,10 +253,7 @@ def show(
 
 
 def main(
-    data: Annotated[
-        Path,
-        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[Survey, typer.Option(help="Whose packets.")] = Survey.LSST,
     visits: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
     visit_size: Annotated[int, typer.Option(min=1, help="Alerts of each.")] = 10_000,

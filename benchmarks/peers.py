@@ -23,7 +23,6 @@ import json
 import statistics
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import fastavro
@@ -31,6 +30,7 @@ import numpy as np
 import typer
 from astropy.io import fits
 from hot_path import STAGES, Common, Packet, Side, ours, read_packets, time_all, time_once
+from packets import USUAL, Data
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -142,10 +142,7 @@ def show(
 
 
 def main(
-    data: Annotated[
-        Path,
-        typer.Option(envvar="NIGHTJAR_DATA", help="Folder with lsst/ and ztf/, which hold real packets."),
-    ] = Path("../shared/data"),
+    data: Data = USUAL,
     survey: Annotated[list[Survey] | None, typer.Option(help="One survey only; may be given twice.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds in which every way runs once.")] = 5,
 ) -> None:

@@ -35,7 +35,7 @@ class Model:
     """A loaded model whose contract holds.
 
     On processors a batch is cut into a part for each, and every part is run on one alone: threads that share a run wait
-    for each other after every node, which took a quarter more time (docs/performance.md).
+    for each other after every node, which took a sixth more time (docs/performance.md).
 
     Parameters
     ----------

@@ -109,8 +109,8 @@ def consume(
 
     Every setting can also come from the environment (BROKER_KAFKA__GROUP_ID) or the --config file;
     the command line goes first, then the environment, then the file. Offsets are committed when
-    every result is acknowledged. SIGTERM or Ctrl-C finishes the batch in hand; a second one ends
-    at once.
+    every result is acknowledged. SIGTERM or Ctrl-C finishes the alerts that were begun; a
+    second one ends at once.
 
     Exit codes: 0 done, 2 configuration or model refused, 1 anything else.
 

@@ -160,17 +160,13 @@ class KafkaSource:
         self._paused = True
 
     def _have_done(self, doing: str, call: Callable[[list[TopicPartition]], None]) -> None:
-        """Have librdkafka do something to all we hold, which waits for its own thread without an end."""
-        if not self._assigned:
-            return
-        held = [TopicPartition(*place) for place in self._assigned]
-        try:
+        """Have librdkafka do something to all we hold: where it never comes back, `broker.cli.stuck` ends the process.
+
+        It holds the interpreter meanwhile, so that no thread of ours could say when it is enough.
+        """
+        if self._assigned:
             with asking(doing):
-                watched(partial(call, held), CLOSE_SECONDS, lambda: None)
-        except TimeoutError as error:
-            raise KafkaError(
-                f"{doing}: no answer from librdkafka in {CLOSE_SECONDS:g} s: start again, what is in hand comes again"
-            ) from error
+                call([TopicPartition(*place) for place in self._assigned])
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Begin where the settings say where the group has committed nothing; else the committed offset stands."""

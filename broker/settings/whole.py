@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         Processors for the network, of which it uses at most eight; 0 takes all but one of those that this process may
         use, a container's limit (control groups v2) respected.
     model_batch_size : int
-        Alerts the network takes at once.
+        Alerts of one run of the network, at most; it is never given more than 64.
     heads : list of Path
         Heads made by ``encoder fit-head`` on this model, attached to every alert.
     lite : bool
