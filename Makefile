@@ -16,7 +16,7 @@ CODE := broker encoder schemas tests benchmarks examples tools
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-$(VENV)/.ready: requirements/plot.txt pyproject.toml setup.py broker/_native.c
+$(VENV)/.ready: requirements/plot.txt pyproject.toml setup.py $(wildcard broker/compiled/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed, $$($(PYTHON) -V) was found: call make PYTHON=python3.12 …"; exit 2; }
 	@echo "making $(VENV) (the broker; no torch) …"
@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements/plot.txt pyproject.toml setup.py broker/_native.c
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV)/.ready: requirements/dev.txt pyproject.toml setup.py broker/_native.c
+$(DEV)/.ready: requirements/dev.txt pyproject.toml setup.py $(wildcard broker/compiled/*)
 	@echo "making $(DEV) (development, with torch: about 3 GB to download) …"
 	@$(PYTHON) -m venv $(DEV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt

@@ -6,8 +6,9 @@ setup(
     ext_modules=[
         Extension(
             "broker._native",
-            ["broker/_native.c"],
-            extra_compile_args=["-O3", "-ffp-contract=off", "-Wall", "-Wextra"],
+            [f"broker/compiled/{part}.c" for part in ("module", "walk", "planes", "stamp")],
+            depends=["broker/compiled/parts.h"],
+            extra_compile_args=["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"],
             optional=True,
         )
     ]

@@ -282,9 +282,9 @@ class Record:
     @property
     def size(self) -> int:
         """Bytes on the wire, an upper bound: key, value, headers and what Kafka adds to each."""
-        headers = sum(
-            len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in self.headers
-        )
+        names = "".join([name for name, _ in self.headers]).encode()
+        values = sum([len(value or b"") for _, value in self.headers])
+        headers = len(names) + values + len(self.headers) * HEADER_OVERHEAD
         return len(self.value or b"") + len(self.key or b"") + headers + RECORD_OVERHEAD
 
 

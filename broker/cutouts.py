@@ -15,15 +15,22 @@ astropy takes 1 to 1.5 ms for three such files; it is the oracle in the tests.
 
 import math
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from broker import native
 from broker.alert import Float32Array, Survey
 from broker.errors import CutoutError
 from broker.fits_header import Header, end_of, read_header
+
+try:
+    from isal import isal_zlib
+except ImportError:  # where there is no wheel of it
+    isal_zlib = None  # type: ignore[assignment]
 
 MAX_HDUS: Final = 16
 """Rubin stamps have three."""
@@ -33,6 +40,9 @@ MAX_SIDE: Final = 4096
 
 MAX_MEMBERS: Final = 16
 """Members of a gzip file; surveys write one. Each costs a copy of all that follows it."""
+
+USUAL_GZIP: Final = b"\x1f\x8b\x08\x00"
+"""How the surveys' members begin: deflated, without a name (RFC 1952, section 2.3)."""
 
 MAX_INFLATED: Final = 4 * 1024 * 1024
 """Bytes a gzipped stamp may inflate to; a ZTF stamp has 20,160."""
@@ -100,6 +110,8 @@ def read_cutout(data: bytes | memoryview, *, survey: Survey, psf: bool = True) -
     """
     if survey is Survey.ZTF:
         data = inflate(data)
+    elif native.planes is not None and (found := native.planes(data, psf)) is not None:
+        return _of_planes(*found)
     header, start = read_header(data, 0)
     if header.kind != "primary":
         raise CutoutError(f"the stamp begins {_start_of(data)}; a FITS file begins with SIMPLE = T")
@@ -121,6 +133,26 @@ def read_cutout(data: bytes | memoryview, *, survey: Survey, psf: bool = True) -
     )
 
 
+def _of_planes(
+    height: int,
+    width: int,
+    image: bytearray,
+    variance: bytearray,
+    psf_fwhm: float | None,
+    x: float,
+    y: float,
+    *orientation: Any,
+) -> Cutout:
+    """Put what the compiled helper found into its place."""
+    return Cutout(
+        np.frombuffer(image, np.float32).reshape(height, width),
+        np.frombuffer(variance, np.float32).reshape(height, width),
+        psf_fwhm,
+        (x, y),
+        *orientation,
+    )
+
+
 def inflate(data: bytes | memoryview) -> bytes:
     """Inflate a gzipped stamp, never beyond `MAX_INFLATED`.
 
@@ -138,7 +170,25 @@ def inflate(data: bytes | memoryview) -> bytes:
         Where the stream is not gzip, is cut short, fails its checksum, inflates beyond the limit or has more
         members than `MAX_MEMBERS`.
     """
-    inflated, rest = b"", bytes(data)
+    content = bytes(data)
+    usual = _inflated_faster(content)
+    return _inflated(content) if usual is None else usual
+
+
+def _inflated_faster(content: bytes) -> bytes | None:
+    """Inflate a usual stamp by ISA-L, in two thirds of zlib's time; None for what is left to zlib, which decides."""
+    if isal_zlib is None or not content.startswith(USUAL_GZIP):
+        return None
+    stream = isal_zlib.decompressobj(wbits=31)
+    with suppress(isal_zlib.error):
+        inflated = stream.decompress(content, MAX_INFLATED)
+        if stream.eof and inflated and not stream.unused_data:
+            return inflated
+    return None
+
+
+def _inflated(content: bytes) -> bytes:
+    inflated, rest = b"", content
     # A gzip file may have several members, one behind the other (RFC 1952, section 2.2).
     for _ in range(MAX_MEMBERS):
         stream = zlib.decompressobj(wbits=31)
@@ -146,14 +196,14 @@ def inflate(data: bytes | memoryview) -> bytes:
             inflated += stream.decompress(rest, MAX_INFLATED + 1 - len(inflated))
         except zlib.error as error:
             raise CutoutError(
-                f"the stamp is not readable gzip ({error}); it begins {_start_of(data)}"
+                f"the stamp is not readable gzip ({error}); it begins {_start_of(content)}"
             ) from None
         if len(inflated) > MAX_INFLATED:
             raise CutoutError(
-                f"the stamp inflates to over {MAX_INFLATED} bytes from {len(data)}; a stamp has 20,160"
+                f"the stamp inflates to over {MAX_INFLATED} bytes from {len(content)}; a stamp has 20,160"
             )
         if not stream.eof:
-            raise CutoutError(f"the gzip stream ends early: {len(inflated)} bytes from {len(data)}")
+            raise CutoutError(f"the gzip stream ends early: {len(inflated)} bytes from {len(content)}")
         rest = stream.unused_data.lstrip(b"\0")  # files may be padded with zeros
         if inflated and not rest:
             return inflated

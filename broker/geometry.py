@@ -4,7 +4,7 @@ The rule of the grid stands in `broker.resampling`; here it is decided what goes
 The grid keeps the stamp's own axes: the sky's orientation is not applied, the network is trained on all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -147,7 +147,6 @@ def lay(alert: Alert, grid: Grid) -> Stamps:
     )
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> Stamps:
     """Lay stamps that are already read; what `lay` does after reading.
 
@@ -194,9 +193,10 @@ def lay_cutouts(alert: Alert, cutouts: Sequence[Cutout | None], grid: Grid) -> S
 
 def _put_compiled(
     survey: Survey, there: Sequence[_Given], scale: float, image: Float32Array, mask: Float32Array
-) -> Iterator[_Found]:
+) -> list[_Found]:
     """Lay stamps one by one; as `_put_in_numpy` does, but for the last bits."""
     assert native.stamp is not None
+    found = []
     for index, cutout, (x, y), own in there:
         pixels = np.ascontiguousarray(cutout.image)
         variance = None if cutout.variance is None else np.ascontiguousarray(cutout.variance)
@@ -205,18 +205,21 @@ def _put_compiled(
             *(pixels, variance, *pixels.shape, x, y, scale / own, image.shape[-1], has_sky),
             *(image[index], mask[index]),
         )
-        yield _Found(noise, invalid, is_bare)
+        found.append(_Found(noise, invalid, is_bare))
+    return found
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _put_in_numpy(
     survey: Survey, there: Sequence[_Given], scale: float, image: Float32Array, mask: Float32Array
-) -> Iterator[_Found]:
+) -> list[_Found]:
     """Lay stamps, those of one frame together."""
+    found: list[_Found] = []
     groups: dict[_Frame, list[_Prepared]] = {}
     for index, cutout, middle, own in there:
         valid = np.abs(cutout.image) < LARGEST_PIXEL
         sky, noise = sky_and_noise(cutout.image, valid, cutout.variance, survey=survey, role=ROLES[index])
-        yield _Found(noise, valid.size - int(np.count_nonzero(valid)), _has_bare_side(valid))
+        found.append(_Found(noise, valid.size - int(np.count_nonzero(valid)), _has_bare_side(valid)))
         if noise > 0.0:
             pixels = cutout.image - np.float32(sky) if sky else cutout.image
             groups.setdefault((cutout.image.shape, middle, own), []).append((index, pixels, valid))
@@ -225,6 +228,7 @@ def _put_in_numpy(
         image[chosen], mask[chosen] = resample(
             np.array(pixels_of), np.array(valid_of), middle, own, scale, image.shape[-1]
         )
+    return found
 
 
 def _psf_fwhm(alert: Alert, science: Cutout | None) -> float | None:

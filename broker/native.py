@@ -30,3 +30,6 @@ walk: Callable[..., tuple[dict[str, Any], int] | None] | None = getattr(_module,
 
 stamp: Callable[..., tuple[float, float, int, bool]] | None = getattr(_module, "stamp", None)
 """``stamp(image, variance, height, width, x, y, ratio, size, has_sky, out, mask)``: see `broker.geometry`."""
+
+planes: Callable[..., tuple[Any, ...] | None] | None = getattr(_module, "planes", None)
+"""``planes(data, psf)``: see `broker.cutouts`."""

@@ -15,6 +15,9 @@ LIKELY: Final = 0.5
 
 UNSEEN: Final = (flags.CUTOUT_NULL, flags.CUTOUT_UNREADABLE, flags.NOISE_UNKNOWN)
 
+_UNSEEN_ROLES: Final = {role: frozenset(flags.of_stamp(flag, role) for flag in UNSEEN) for role in ROLES}
+_HOLED_ROLES: Final = {role: flags.of_stamp(flags.NAN_PIXELS, role) for role in ROLES}
+
 CAVEATS: Final = {
     flags.NO_HOST: "no host visible",
     flags.SOLAR_SYSTEM: "a known solar-system object",
@@ -83,8 +86,8 @@ def _percent(share: float) -> str:
 
 def _caveats(words: Sequence[str]) -> Iterator[str]:
     raised = set(words)
-    unseen = [role for role in ROLES if raised & {flags.of_stamp(flag, role) for flag in UNSEEN}]
-    holes = [role for role in ROLES if flags.of_stamp(flags.NAN_PIXELS, role) in raised]
+    unseen = [role for role, words in _UNSEEN_ROLES.items() if not raised.isdisjoint(words)]
+    holes = [role for role, word in _HOLED_ROLES.items() if word in raised]
     if unseen:
         yield f"not seen: {', '.join(unseen)}"
     if holes:

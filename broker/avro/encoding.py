@@ -61,6 +61,10 @@ def encode_enrichment(alert: Alert, enrichment: Enrichment, enriched_at: int) ->
 
 def long(value: int) -> bytes:
     """Encode an int or a long."""
+    return _SMALL[value] if 0 <= value < len(_SMALL) else _long(value)
+
+
+def _long(value: int) -> bytes:
     raw = (value << 1) ^ (value >> 63)
     out = bytearray()
     while raw >= MORE:
@@ -68,6 +72,10 @@ def long(value: int) -> bytes:
         raw >>= 7
     out.append(raw)
     return bytes(out)
+
+
+_SMALL = tuple(map(_long, range(512)))
+"""Lengths of texts and arrays are nearly all of these."""
 
 
 def string(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A schema as the program of the compiled walk (`broker/_native.c`): a run of numbers for each type."""
+"""A schema as the program of the compiled walk (`broker/compiled`): a run of numbers for each type."""
 
 from array import array
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """What a stamp must be, and what becomes of one that is not."""
 
 import gzip
+import random
 import zlib
 
 import numpy as np
@@ -9,6 +10,7 @@ from fits_files import GOOD, PIXELS, extension, hdu, image_cards, readable_or_re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker import cutouts
 from broker import fits_header as subject
 from broker.alert import Survey
 from broker.cutouts import MAX_INFLATED, MAX_SIDE, Cutout, effective_fwhm, inflate, read_cutout
@@ -96,6 +98,35 @@ def test_thousands_of_members_are_refused_before_they_cost_time():
     for content in (empty * 16 + whole, empty * 50_000):
         with pytest.raises(CutoutError, match="gzip members"):
             inflate(content)
+
+
+def inflated(content: bytes) -> bytes | str:
+    try:
+        return inflate(content)
+    except CutoutError as error:
+        return str(error)
+
+
+@pytest.mark.skipif(cutouts.isal_zlib is None, reason="no ISA-L here")
+@pytest.mark.parametrize("seed", range(3))
+def test_isal_inflates_what_zlib_does_and_leaves_it_the_rest(monkeypatch, seed):
+    rng, whole = random.Random(seed), gzip.compress(GOOD + random.Random(seed).randbytes(6000), mtime=0)
+    contents = [
+        whole,
+        whole + b"\0\0",
+        whole + whole,
+        gzip.compress(b"", mtime=0),
+        *(whole[:n] for n in range(0, 99, 7)),
+    ]
+    for _ in range(2000):
+        broken = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 3))):
+            broken[rng.randrange(rng.choice((20, len(whole))))] = rng.randrange(256)
+        contents.append(bytes(broken[: rng.choice((len(whole), rng.randrange(len(whole))))]))
+    faster = [inflated(content) for content in contents]
+    assert faster[0] == cutouts._inflated_faster(whole) == GOOD + random.Random(seed).randbytes(6000)
+    monkeypatch.setattr(cutouts, "isal_zlib", None)
+    assert faster == [inflated(content) for content in contents]
 
 
 def test_axes_whose_product_has_thousands_of_digits_are_refused():

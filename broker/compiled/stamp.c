@@ -1,0 +1,209 @@
+/* A stamp laid on the grid; its twin is `broker.geometry` with `broker.resampling`. */
+
+#include "parts.h"
+
+#define LARGEST_PIXEL 1e30f
+
+/* Floats as integers in the same order, and back. */
+static int32_t ordered(int32_t bits)
+{
+    return bits ^ ((bits >> 31) & INT32_MAX);
+}
+
+static float unordered(int32_t key)
+{
+    float value;
+    key = ordered(key);
+    memcpy(&value, &key, 4);
+    return value;
+}
+
+/* The k-th smallest between two bounds, which are halved: counting has no branches to foresee, as sorting has. */
+static int32_t nth(const int32_t *keys, int32_t size, int32_t k, int32_t low, int32_t high)
+{
+    while (low < high) {
+        int32_t middle = (int32_t)(((int64_t)low + high) >> 1), below = 0;
+        for (int32_t i = 0; i < size; i++)
+            below += keys[i] <= middle;
+        if (below > k)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* The median, and how far below it the 16th percentile lies. */
+static void sky_and_noise(const int32_t *keys, int32_t size, float *sky, double *noise)
+{
+    int32_t least = keys[0], most = keys[0];
+    for (int32_t i = 0; i < size; i++) {
+        least = keys[i] < least ? keys[i] : least;
+        most = keys[i] > most ? keys[i] : most;
+    }
+    int32_t middle = nth(keys, size, (int32_t)(0.5 * (double)(size - 1)), least, most);
+    int32_t low = nth(keys, size, (int32_t)(0.16 * (double)(size - 1)), least, middle);
+    *sky = unordered(middle);
+    *noise = (double)*sky - (double)unordered(low);
+}
+
+/* Root of the mean of the usable variances; 0 where there are none. */
+static double noise_of_variance(const float *variance, Py_ssize_t size)
+{
+    double total[LANES] = {0}, sum = 0.0;
+    int32_t usable[LANES] = {0};
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 0; i < size; i += LANES)
+        for (Py_ssize_t k = 0; k < LANES && i + k < size; k++) {
+            int counts = variance[i + k] > 0.0f && variance[i + k] < LARGEST_PIXEL;
+            total[k] += counts ? (double)variance[i + k] : 0.0;
+            usable[k] += counts;
+        }
+    for (int k = 0; k < LANES; k++) {
+        sum += total[k];
+        count += usable[k];
+    }
+    return count ? sqrt(sum / (double)count) : 0.0;
+}
+
+typedef struct {
+    int low, high;               /* native pixels, counted from the first that the grid reaches */
+    float low_weight, high_weight; /* 0 where there is none */
+} Tent;
+
+typedef struct {
+    int start, length; /* native pixels that the grid reaches */
+} Reach;
+
+/* As `_reach` and `weights` of broker.resampling, to the bit. */
+static Reach tents(Tent *tent, int size, int length, double centre, double ratio)
+{
+    double half = (size - 1) / 2.0 * ratio, first = floor(centre - half), last = floor(centre + half) + 2.0;
+    int start = first < 0.0 ? 0 : first > length - 1 ? length - 1 : (int)first;
+    int stop = last > length ? length : last < start + 1 ? start + 1 : (int)last;
+    length = stop - start;
+    for (int i = 0; i < size; i++) {
+        float position = (float)(centre - start + (i - (size - 1) / 2.0) * ratio);
+        float below = floorf(position);
+        int low = below < -2.0f ? -2 : below > (float)length ? length : (int)below, high = low + 1;
+        float left = 1.0f - fabsf(position - (float)low), right = 1.0f - fabsf(position - (float)high);
+        int has_low = low >= 0 && low < length && left > 0.0f, has_high = high >= 0 && high < length && right > 0.0f;
+        tent[i] = (Tent){has_low ? low : 0, has_high ? high : 0, has_low ? left : 0.0f, has_high ? right : 0.0f};
+    }
+    return (Reach){start, length};
+}
+
+/* Rows first, then columns: `between` takes a row of light and one of weights, `reached` the pixels that count. */
+static void lay(const float *light, const float *counts, Reach across, const Tent *rows, const Tent *columns, int size,
+                float area, float *between, float *out, float *mask)
+{
+    int width = across.length;
+    float *row = between, *weight = between + width;
+    for (int i = 0; i < size; i++) {
+        const float a = rows[i].low_weight, b = rows[i].high_weight;
+        const float *light_low = light + (Py_ssize_t)rows[i].low * width, *light_high = light + (Py_ssize_t)rows[i].high * width;
+        const float *low = counts + (Py_ssize_t)rows[i].low * width, *high = counts + (Py_ssize_t)rows[i].high * width;
+        for (int x = 0; x < width; x++) {
+            row[x] = a * light_low[x] + b * light_high[x];
+            weight[x] = a * low[x] + b * high[x];
+        }
+        for (int j = 0; j < size; j++) {
+            const Tent c = columns[j];
+            float total = c.low_weight * row[c.low] + c.high_weight * row[c.high];
+            float share = c.low_weight * weight[c.low] + c.high_weight * weight[c.high];
+            int is_covered = share >= 0.5f;
+            out[i * size + j] = is_covered ? total / share * area : 0.0f;
+            mask[i * size + j] = is_covered ? 1.0f : 0.0f;
+        }
+    }
+}
+
+/* Which sides of the stamp have no valid pixel at all. */
+static int bare_side(const uint8_t *valid, Py_ssize_t height, Py_ssize_t width)
+{
+    int top = 0, bottom = 0, left = 0, right = 0;
+    for (Py_ssize_t j = 0; j < width; j++) {
+        top |= valid[j];
+        bottom |= valid[(height - 1) * width + j];
+    }
+    for (Py_ssize_t i = 0; i < height; i++) {
+        left |= valid[i * width];
+        right |= valid[i * width + width - 1];
+    }
+    return !(top && bottom && left && right);
+}
+
+const char stamp_doc[] = "stamp(image, variance, height, width, x, y, ratio, size, has_sky, out, mask)\n--\n\n"
+"Lay one stamp on the grid; give sky, noise of a native pixel, invalid pixels, and whether a side has no valid one.";
+
+PyObject *stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    Py_buffer image = {0}, variance = {0}, out = {0}, mask = {0};
+    int height, width, size, has_sky;
+    double x, y, ratio;
+    PyObject *result = NULL;
+    if (!PyArg_ParseTuple(arguments, "y*z*iidddipw*w*", &image, &variance, &height, &width, &x, &y, &ratio, &size,
+                          &has_sky, &out, &mask))
+        return NULL;
+    Py_ssize_t pixels = (Py_ssize_t)height * width, grid = (Py_ssize_t)size * size;
+    uint8_t *valid = NULL;
+    float *kept = NULL;
+    Tent *rows = NULL;
+    if (height < 1 || width < 1 || size < 1 || size > 4096 || image.len != pixels * 4 || out.len != grid * 4 ||
+        mask.len != grid * 4 || (variance.buf != NULL && variance.len != pixels * 4)) {
+        PyErr_SetString(PyExc_ValueError, "planes and sizes do not agree");
+        goto leave;
+    }
+    valid = PyMem_Malloc(pixels);
+    kept = PyMem_Malloc((2 * pixels + 2 * width) * sizeof(float));
+    rows = PyMem_Malloc(2 * size * sizeof(Tent));
+    if (valid == NULL || kept == NULL || rows == NULL) {
+        PyErr_NoMemory();
+        goto leave;
+    }
+    const float *plane = image.buf;
+    Py_ssize_t sound = 0;
+    for (Py_ssize_t i = 0; i < pixels; i++)
+        sound += valid[i] = fabsf(plane[i]) < LARGEST_PIXEL; /* false of NaN */
+    float sky = 0.0f;
+    double noise = variance.buf == NULL ? 0.0 : noise_of_variance(variance.buf, pixels);
+    if (noise == 0.0 && sound) {
+        int32_t *keys = (int32_t *)kept, n = 0;
+        for (Py_ssize_t i = 0; i < pixels; i++) {
+            int32_t bits;
+            memcpy(&bits, plane + i, 4);
+            keys[n] = ordered(bits);
+            n += valid[i];
+        }
+        float middle;
+        sky_and_noise(keys, n, &middle, &noise);
+        sky = has_sky ? middle : 0.0f;
+    }
+    if (noise > 0.0) {
+        Reach down = tents(rows, size, height, y, ratio), across = tents(rows + size, size, width, x, ratio);
+        float *light = kept, *counts = kept + pixels;
+        for (int i = 0; i < down.length; i++) {
+            Py_ssize_t from = (Py_ssize_t)(down.start + i) * width + across.start, to = (Py_ssize_t)i * across.length;
+            for (int j = 0; j < across.length; j++) {
+                light[to + j] = valid[from + j] ? plane[from + j] - sky : 0.0f;
+                counts[to + j] = valid[from + j] ? 1.0f : 0.0f;
+            }
+        }
+        lay(light, counts, across, rows, rows + size, size, (float)(ratio * ratio), kept + 2 * pixels, out.buf, mask.buf);
+    }
+    int bare = sound < pixels && bare_side(valid, height, width);
+    result = Py_BuildValue("(ddnO)", (double)sky, noise, pixels - sound, bare ? Py_True : Py_False);
+leave:
+    PyMem_Free(rows);
+    PyMem_Free(kept);
+    PyMem_Free(valid);
+    if (mask.obj != NULL)
+        PyBuffer_Release(&mask);
+    if (out.obj != NULL)
+        PyBuffer_Release(&out);
+    if (variance.obj != NULL)
+        PyBuffer_Release(&variance);
+    if (image.obj != NULL)
+        PyBuffer_Release(&image);
+    return result;
+}
