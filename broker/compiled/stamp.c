@@ -18,31 +18,44 @@ static float unordered(int32_t key)
     return value;
 }
 
-/* The k-th smallest between two bounds, which are halved: counting has no branches to foresee, as sorting has. */
-static int32_t nth(const int32_t *keys, int32_t size, int32_t k, int32_t low, int32_t high)
+#define HALVINGS 6 /* of the range, after which only the keys in it are looked at */
+
+/* The k-th smallest of keys between two bounds, which are halved: counting has no branches to foresee, as sorting has. */
+static int32_t nth(const int32_t *keys, int32_t *near, int32_t size, int32_t k, int32_t low, int32_t high)
 {
-    while (low < high) {
-        int32_t middle = (int32_t)(((int64_t)low + high) >> 1), below = 0;
+    for (int halvings = 1; low < high; halvings++) {
+        int32_t middle = (int32_t)(((int64_t)low + high) >> 1), below = 0, kept = 0, under = 0;
         for (int32_t i = 0; i < size; i++)
             below += keys[i] <= middle;
         if (below > k)
             high = middle;
         else
             low = middle + 1;
+        if (halvings % HALVINGS)
+            continue;
+        for (int32_t i = 0; i < size; i++) {
+            int32_t key = keys[i];
+            near[kept] = key;
+            kept += key >= low && key <= high;
+            under += key < low;
+        }
+        keys = near;
+        size = kept;
+        k -= under;
     }
     return low;
 }
 
 /* The median, and how far below it the 16th percentile lies. */
-static void sky_and_noise(const int32_t *keys, int32_t size, float *sky, double *noise)
+static void sky_and_noise(const int32_t *keys, int32_t *near, int32_t size, float *sky, double *noise)
 {
     int32_t least = keys[0], most = keys[0];
     for (int32_t i = 0; i < size; i++) {
         least = keys[i] < least ? keys[i] : least;
         most = keys[i] > most ? keys[i] : most;
     }
-    int32_t middle = nth(keys, size, (int32_t)(0.5 * (double)(size - 1)), least, most);
-    int32_t low = nth(keys, size, (int32_t)(0.16 * (double)(size - 1)), least, middle);
+    int32_t middle = nth(keys, near, size, (int32_t)(0.5 * (double)(size - 1)), least, most);
+    int32_t low = nth(keys, near, size, (int32_t)(0.16 * (double)(size - 1)), least, middle);
     *sky = unordered(middle);
     *noise = (double)*sky - (double)unordered(low);
 }
@@ -168,7 +181,7 @@ PyObject *stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
     float sky = 0.0f;
     double noise = variance.buf == NULL ? 0.0 : noise_of_variance(variance.buf, pixels);
     if (noise == 0.0 && sound) {
-        int32_t *keys = (int32_t *)kept, n = 0;
+        int32_t *keys = (int32_t *)kept, *near = keys + pixels, n = 0;
         for (Py_ssize_t i = 0; i < pixels; i++) {
             int32_t bits;
             memcpy(&bits, plane + i, 4);
@@ -176,7 +189,7 @@ PyObject *stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
             n += valid[i];
         }
         float middle;
-        sky_and_noise(keys, n, &middle, &noise);
+        sky_and_noise(keys, near, n, &middle, &noise);
         sky = has_sky ? middle : 0.0f;
     }
     if (noise > 0.0) {
