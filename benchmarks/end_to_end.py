@@ -41,7 +41,7 @@ from rich.table import Table
 from without_network import PIECE, Work, messages, network_inputs_of
 
 from broker.alert import Survey
-from broker.allocator import keep_freed_memory
+from broker.allocator import keep_freed_memory, look_less_for_cycles
 from broker.inference import Model
 from broker.kafka.properties import of_consumer, of_producer
 from broker.kafka.sink import BATCH_BYTES
@@ -179,6 +179,7 @@ def main(
 ) -> None:
     """Measure the whole way and its parts, side by side on one real Kafka."""
     keep_freed_memory()
+    look_less_for_cycles()
     packets = read_packets(data, survey)
     model = Model.load(model_file)
     cores = len(os.sched_getaffinity(0))

@@ -24,7 +24,7 @@ from rich.table import Table
 from without_network import PIECE, Work, helper, messages
 
 import schemas
-from broker.allocator import keep_freed_memory
+from broker.allocator import keep_freed_memory, look_less_for_cycles
 from broker.avro.frame import FRAME_SIZE, frame
 from broker.inference import Model
 
@@ -105,6 +105,7 @@ def main(
 ) -> None:
     """Time packets with longer and longer histories."""
     keep_freed_memory()
+    look_less_for_cycles()
     counts = entries or [0, 10, 100, 1000]
     packets = with_histories(sorted((data / "lsst").rglob("*.avro")), counts)
     model = Model.load()

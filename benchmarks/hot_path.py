@@ -36,7 +36,7 @@ from without_network import PIECE, Work, helper, messages
 
 import schemas
 from broker.alert import ROLES, Alert, Enrichment, ModelIdentity, Redshift, Seen, Survey
-from broker.allocator import keep_freed_memory
+from broker.allocator import keep_freed_memory, look_less_for_cycles
 from broker.avro.deserializer import Deserializer, Validate
 from broker.avro.frame import FRAME_SIZE, frame
 from broker.avro.serializer import EnrichedSerializer
@@ -287,6 +287,7 @@ def main(
     """
     warnings.simplefilter("ignore")
     keep_freed_memory()
+    look_less_for_cycles()
     results = {}
     for one in survey or list(Survey):
         packets = read_packets(data, one)

@@ -38,7 +38,7 @@ from without_network import Work
 
 import schemas
 from broker.alert import ROLES, Survey
-from broker.allocator import keep_freed_memory
+from broker.allocator import keep_freed_memory, look_less_for_cycles
 from broker.inference import Model
 
 SIDE = 63
@@ -149,6 +149,7 @@ def main(
     """Time the ways of others and Nightjar's over real packets, side by side in one run."""
     warnings.simplefilter("ignore")
     keep_freed_memory()
+    look_less_for_cycles()
     for one in survey or list(Survey):
         packets = read_packets(data, one)
         if not packets:

@@ -1,11 +1,13 @@
-"""What the C library does with memory that was freed: it is kept for the alerts that follow.
+"""What becomes of memory that was freed, and how often it is looked for.
 
-By default glibc gives it back to the system as soon as it lies at the end of its heap, and asks for it again for the
+It is kept for the alerts that follow: by default glibc gives it back to the system as soon as it lies at the end of its heap, and asks for it again for the
 next batch, a page at a time: measured on a virtual machine, making the records of a batch of Rubin alerts took eight
-times as long for it.
+times as long for it. And Python looks for unreachable cycles after each few hundred new objects, which are a dozen
+alerts here, and among all that was imported every now and then: a tenth of the time that our own code takes for an alert.
 """
 
 import ctypes
+import gc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of settings in glibc's ``malloc.h``."""
@@ -16,6 +18,15 @@ KEPT_BYTES = 256 * 1024 * 1024
 LARGEST_FROM_HEAP = 1024 * 1024
 """Bytes of the largest piece that is taken from it: Rubin packets have about 0.1 MB, with long histories 0.5 MB. Larger
 ones go back to the system at once."""
+
+OBJECTS_BETWEEN_LOOKS = 20_000
+"""Of some 50 that an alert in hand has: after some hundred alerts more."""
+
+
+def look_less_for_cycles() -> None:
+    """Leave what is there by now out of the search for cycles, and search less often."""
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_LOOKS)
 
 
 def keep_freed_memory() -> bool:

@@ -14,6 +14,10 @@ from itertools import islice
 from broker.alert import Message, Outcome, Parcel
 from broker.metrics import Metrics
 
+FIRST_PART = 64
+"""Parcels of the first part after a time with nothing in hand, as many as the network takes at once; each one that
+follows may be twice as large: so what comes first waits for little, and what comes in masses is delivered in masses."""
+
 LEAVE_SECONDS = 1.0
 """How long a thread that is told to end may take; one that is inside the network is left to its end."""
 
@@ -116,10 +120,10 @@ class Processing:
     def _run(self) -> None:
         try:
             while self._begin():
-                parcels = self._parcels()
+                parcels, most = self._parcels(), FIRST_PART
                 # No name is given to a part: it must be gone before the next is made.
-                while self._hand_over(self._part(parcels)):
-                    pass
+                while self._hand_over(self._part(parcels, min(most, self._most_waiting))):
+                    most *= 2
                 self._rest()
         except BaseException as error:  # noqa: BLE001 -- whoever takes the parts raises it
             with self._changed:
@@ -164,11 +168,11 @@ class Processing:
             self._changed.notify_all()
             return not self._closed
 
-    def _part(self, parcels: Iterator[Parcel]) -> list[Parcel]:
-        """Take parcels until they are as many as may wait, or their bytes reach the bound."""
+    def _part(self, parcels: Iterator[Parcel], most: int) -> list[Parcel]:
+        """Take parcels until they are so many, or their bytes reach the bound."""
         began, left = time.monotonic(), self._most_bytes
         part: list[Parcel] = []
-        for parcel in islice(parcels, self._most_waiting):
+        for parcel in islice(parcels, most):
             part.append(parcel)
             left -= parcel.size
             if left <= 0:

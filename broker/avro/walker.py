@@ -7,7 +7,8 @@ whatever does not match is read by `broker.avro.exact`, which accepts or refuses
 Where the compiled helper was built (`broker.native`), it walks what is usual in one call.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from broker import native
@@ -41,7 +42,7 @@ class Walker:
     def __init__(
         self,
         paths: Sequence[str],
-        steps: Sequence[_Step],
+        steps: Callable[[], Iterable[_Step]],
         program: Program | None = None,
         *,
         to_the_end: bool,
@@ -49,7 +50,7 @@ class Walker:
         self.paths = tuple(paths)
         self._single = tuple(path for path in paths if "[]" not in path)
         self._listed = tuple(path for path in paths if "[]" in path)
-        self._steps = tuple(steps)
+        self._make_steps = steps
         self._to_the_end = to_the_end
         self._program = program
 
@@ -108,6 +109,11 @@ class Walker:
             at = step(data, at, leaves)
         return leaves, at
 
+    @cached_property
+    def _steps(self) -> tuple[_Step, ...]:
+        """Their expressions take some 50 ms to compile, and the helper most often leaves nothing to them."""
+        return tuple(self._make_steps())
+
 
 def compile_walker(schema: Any, wanted: Sequence[str], stop_after: str | None = None) -> Walker:
     """Make a walker for a schema.
@@ -133,7 +139,7 @@ def compile_walker(schema: Any, wanted: Sequence[str], stop_after: str | None = 
     held = frozenset(path for name, node in fields for path in _leaf_paths(node, name))
     paths = [path for path in dict.fromkeys(wanted) if path in held]
     reader = ExactReader(frozenset(paths))
-    steps = list(_steps(fields, frozenset(paths), reader))
+    steps = partial(_steps, fields, frozenset(paths), reader)
     return Walker(paths, steps, write_program(fields, paths), to_the_end=stop_after is None)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from broker.alert import Message, ModelIdentity
-from broker.allocator import keep_freed_memory
+from broker.allocator import keep_freed_memory, look_less_for_cycles
 from broker.avro.deserializer import Deserializer
 from broker.avro.store import SchemaStore
 from broker.cli.check import check as try_all
@@ -169,6 +169,7 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         deserialize = Deserializer(WANTED, validate=settings.validation, store=store)
         pipeline = Pipeline(deserialize, model, heads, _admission(settings.consumer.overload))
         pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
+        look_less_for_cycles()
         return Consumer(
             source=source,
             delivery=delivery,
