@@ -6,7 +6,7 @@ setup(
     ext_modules=[
         Extension(
             "broker._native",
-            [f"broker/compiled/{part}.c" for part in ("module", "walk", "planes", "stamp")],
+            [f"broker/compiled/{part}.c" for part in ("module", "walk", "planes", "stamp", "alert")],
             depends=["broker/compiled/parts.h"],
             extra_compile_args=["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"],
             optional=True,

@@ -1,9 +1,11 @@
-"""What becomes of memory that was freed, and how often it is looked for.
+"""What becomes of memory that was freed, and how often Python looks for it.
 
-It is kept for the alerts that follow: by default glibc gives it back to the system as soon as it lies at the end of its heap, and asks for it again for the
-next batch, a page at a time: measured on a virtual machine, making the records of a batch of Rubin alerts took eight
-times as long for it. And Python looks for unreachable cycles after each few hundred new objects, which are a dozen
-alerts here, and among all that was imported every now and then: a tenth of the time that our own code takes for an alert.
+It is kept for the alerts that follow. By default glibc gives it back to the system as soon as it lies at the end of its
+heap, and asks for it again for the next batch, a page at a time: measured on a virtual machine, making the records of a
+batch of Rubin alerts took eight times as long for it.
+
+Python looks for unreachable cycles after a few hundred new objects, which are a dozen alerts here, and every now and
+then among all that was imported: a tenth of the time that our own code takes for an alert.
 """
 
 import ctypes
@@ -15,9 +17,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 256 * 1024 * 1024
 """Free memory at the end of the heap that is kept: eight batches of 32 MiB, waiting, at work and as records."""
 
-LARGEST_FROM_HEAP = 1024 * 1024
-"""Bytes of the largest piece that is taken from it: Rubin packets have about 0.1 MB, with long histories 0.5 MB. Larger
-ones go back to the system at once."""
+LARGEST_FROM_HEAP = 8 * 1024 * 1024
+"""Bytes of the largest piece that is taken from it: a batch of 4 MB (`broker.kafka.sink`) that is compressed is one, and
+a Rubin packet of 0.1 to 0.5 MB. Larger ones go back to the system at once."""
 
 OBJECTS_BETWEEN_LOOKS = 20_000
 """Of some 50 that an alert in hand has: after some hundred alerts more."""

@@ -13,7 +13,7 @@ import numpy as np
 from broker import flags, native
 from broker.alert import ROLES, Alert, Float32Array, Survey
 from broker.contract import Grid
-from broker.cutouts import Cutout, read_cutout
+from broker.cutouts import Cutout, inflate, read_cutout
 from broker.errors import CutoutError
 from broker.resampling import BILINEAR_NOISE, VALID_WEIGHT, BoolArray, grid_noise, resample, weights
 
@@ -56,6 +56,8 @@ HOST_RADIUS: Final = 3.0
 HOST_SIGNIFICANCE: Final = 5.0
 """Template light at the position below this many standard deviations is no visible host."""
 
+
+TEMPLATE: Final = ROLES.index("template")
 
 _Frame: TypeAlias = tuple[tuple[int, ...], tuple[float, float], float]
 """Shape, centre and scale: stamps that share it are interpolated together."""
@@ -122,6 +124,46 @@ def lay(alert: Alert, grid: Grid) -> Stamps:
     Stamps
         Whole or not: a stamp that is null or cannot be read leaves zeros and a flag.
     """
+    return _lay_usual(alert, grid) or _lay_any(alert, grid)
+
+
+def _lay_usual(alert: Alert, grid: Grid) -> Stamps | None:
+    """Lay by one call of the compiled helper stamps that are usual and whole; None for what is left to `_lay_any`."""
+    place, cutouts = None, alert.cutouts
+    if native.alert is None or None in cutouts:
+        return None
+    if alert.survey is Survey.ZTF:
+        if alert.position is None:
+            return None
+        place = _behind_edge(alert.position[0]), _behind_edge(alert.position[1])
+        try:
+            cutouts = tuple(map(inflate, cutouts))
+        except CutoutError:
+            return None
+    image = np.empty((len(ROLES), grid.size, grid.size), np.float32)
+    mask, noise = np.empty_like(image), np.empty(len(ROLES), np.float32)
+    nominal, scale = NATIVE_SCALE[alert.survey], grid.pixel_scale[alert.survey.value]
+    found = native.alert(
+        *(
+            cutouts,
+            place,
+            nominal,
+            nominal / SCALE_TOLERANCE,
+            nominal * SCALE_TOLERANCE,
+            scale,
+            BILINEAR_NOISE,
+        ),
+        *(grid.size, int(HOST_RADIUS), image, mask, noise),
+    )
+    if found is None:
+        return None
+    psf_fwhm, covered, light, pixels = found
+    is_dark = not _is_catalogued(alert) and _is_dark(light, pixels, float(noise[TEMPLATE]))
+    valid_fraction = np.array(covered, np.float32) / np.float32(grid.size**2)
+    return Stamps(image, mask, noise, psf_fwhm, valid_fraction, (flags.NO_HOST,) if is_dark else ())
+
+
+def _lay_any(alert: Alert, grid: Grid) -> Stamps:
     cutouts: list[Cutout | None] = []
     words: list[str] = []
     for role, data in zip(ROLES, alert.cutouts, strict=True):
@@ -359,14 +401,20 @@ def _pixel_flags(survey: Survey, given: _Given, found: _Found) -> list[str]:
 
 def _no_host(alert: Alert, stamps: Stamps) -> bool:
     """Whether neither a catalogue nor the template shows light at the position."""
-    catalogued = alert.survey is Survey.ZTF and bool(np.isfinite(alert.photometry).any())
-    template = ROLES.index("template")
-    noise = float(stamps.noise[template])
-    if catalogued or noise == 0.0:
+    noise = float(stamps.noise[TEMPLATE])
+    if _is_catalogued(alert) or noise == 0.0:
         return False
     size = stamps.image.shape[-1]
     reach = int(HOST_RADIUS)
     near = slice(size // 2 - reach, size - size // 2 + reach)
-    pixels = float(stamps.mask[template, near, near].sum())
-    light = float(stamps.image[template, near, near].sum())
+    pixels = float(stamps.mask[TEMPLATE, near, near].sum())
+    return _is_dark(float(stamps.image[TEMPLATE, near, near].sum()), pixels, noise)
+
+
+def _is_catalogued(alert: Alert) -> bool:
+    return alert.survey is Survey.ZTF and bool(np.isfinite(alert.photometry).any())
+
+
+def _is_dark(light: float, pixels: float, noise: float) -> bool:
+    """Whether so many pixels of that noise show no light."""
     return pixels > 0.0 and light < HOST_SIGNIFICANCE * noise * pixels**0.5

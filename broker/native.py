@@ -33,3 +33,9 @@ stamp: Callable[..., tuple[float, float, int, bool]] | None = getattr(_module, "
 
 planes: Callable[..., tuple[Any, ...] | None] | None = getattr(_module, "planes", None)
 """``planes(data, psf)``: see `broker.cutouts`."""
+
+alert: Callable[..., tuple[float | None, tuple[int, int, int], float, int] | None] | None = getattr(
+    _module, "alert", None
+)
+"""``alert(cutouts, place, nominal, least, most, grid_scale, averaging, size, reach, out, mask, noise)``: see
+`broker.geometry`."""

@@ -6,6 +6,7 @@ static PyMethodDef methods[] = {
     {"walk", (PyCFunction)(void (*)(void))walk, METH_FASTCALL, walk_doc},
     {"planes", (PyCFunction)(void (*)(void))planes, METH_FASTCALL, planes_doc},
     {"stamp", stamp, METH_VARARGS, stamp_doc},
+    {"alert", alert, METH_VARARGS, alert_doc},
     {NULL, NULL, 0, NULL},
 };
 

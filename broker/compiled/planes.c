@@ -215,20 +215,14 @@ static int read_hdu(const uint8_t *data, Py_ssize_t size, Py_ssize_t at, Hdu *hd
     return 0;
 }
 
-/* Pixels in the machine's order of bytes. */
-static PyObject *singles(const Hdu *hdu)
+void native_singles(const uint8_t *from, float *to, Py_ssize_t pixels)
 {
-    Py_ssize_t pixels = (Py_ssize_t)hdu->height * hdu->width;
-    PyObject *plane = PyByteArray_FromStringAndSize(NULL, 4 * pixels);
-    if (plane == NULL)
-        return NULL;
-    uint32_t *to = (uint32_t *)PyByteArray_AS_STRING(plane);
     for (Py_ssize_t i = 0; i < pixels; i++) {
         uint32_t bits;
-        memcpy(&bits, hdu->pixels + 4 * i, 4);
-        to[i] = __builtin_bswap32(bits);
+        memcpy(&bits, from + 4 * i, 4);
+        bits = __builtin_bswap32(bits);
+        memcpy(to + i, &bits, 4);
     }
-    return plane;
 }
 
 /* As `effective_fwhm` of broker.cutouts; 0 where the plane is no PSF. */
@@ -269,6 +263,49 @@ static int orientation(const double *reals, double *scale, double *angle, int *p
     return 1;
 }
 
+int read_rubin(const uint8_t *data, Py_ssize_t size, int psf, Planes *planes)
+{
+    const unsigned placed = (1u << REALS) - 1;
+    Hdu science, uncertainty, width;
+    if (!read_hdu(data, size, 0, &science) || !science.is_primary || science.integers[BITPIX] != -32 ||
+        science.has_real != placed ||
+        !orientation(science.reals, &planes->scale, &planes->north_angle, &planes->parity))
+        return 0;
+    if (!read_hdu(data, size, science.after, &uncertainty) || uncertainty.is_primary ||
+        strcmp(uncertainty.name, "UNCERT") != 0 || uncertainty.integers[BITPIX] != -32 ||
+        uncertainty.height != science.height || uncertainty.width != science.width)
+        return 0;
+    if (psf && (!read_hdu(data, size, uncertainty.after, &width) || width.is_primary ||
+                strcmp(width.name, "PSFIMAGE") != 0 || width.integers[BITPIX] != -64))
+        return 0;
+    planes->height = science.height;
+    planes->width = science.width;
+    planes->image = science.pixels;
+    planes->variance = uncertainty.pixels;
+    planes->psf_fwhm = psf ? effective_fwhm(&width) : 0.0;
+    planes->x = science.reals[CRPIX1] - 1.0;
+    planes->y = science.reals[CRPIX2] - 1.0;
+    return 1;
+}
+
+int read_ztf(const uint8_t *data, Py_ssize_t size, Planes *planes)
+{
+    Hdu only;
+    if (!read_hdu(data, size, 0, &only) || !only.is_primary || only.integers[BITPIX] != -32)
+        return 0;
+    *planes = (Planes){.height = only.height, .width = only.width, .image = only.pixels};
+    return 1;
+}
+
+static PyObject *singles(const uint8_t *from, const Planes *planes)
+{
+    Py_ssize_t pixels = (Py_ssize_t)planes->height * planes->width;
+    PyObject *plane = PyByteArray_FromStringAndSize(NULL, 4 * pixels);
+    if (plane != NULL)
+        native_singles(from, (float *)PyByteArray_AS_STRING(plane), pixels);
+    return plane;
+}
+
 const char planes_doc[] = "planes(data, psf)\n--\n\n"
 "Planes of a Rubin stamp: height, width, pixels, variances, width of the PSF or None, x, y, scale, angle, parity; or\n"
 "None where it is not usual.";
@@ -280,36 +317,21 @@ PyObject *planes(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssi
         return NULL;
     }
     Py_buffer file;
-    int psf = PyObject_IsTrue(arguments[1]), parity;
+    int psf = PyObject_IsTrue(arguments[1]);
     if (psf < 0 || PyObject_GetBuffer(arguments[0], &file, PyBUF_SIMPLE))
         return NULL;
-    const uint8_t *data = file.buf;
-    const unsigned placed = (1u << REALS) - 1;
-    Hdu science, uncertainty, width = {0};
+    Planes found;
     PyObject *result = NULL, *pixels = NULL, *variances = NULL, *fwhm = NULL;
-    double scale, angle, found = 0.0;
-    if (!read_hdu(data, file.len, 0, &science) || !science.is_primary || science.integers[BITPIX] != -32 ||
-        science.has_real != placed || !orientation(science.reals, &scale, &angle, &parity))
-        goto unusual;
-    if (!read_hdu(data, file.len, science.after, &uncertainty) || uncertainty.is_primary ||
-        strcmp(uncertainty.name, "UNCERT") != 0 || uncertainty.integers[BITPIX] != -32 ||
-        uncertainty.height != science.height || uncertainty.width != science.width)
-        goto unusual;
-    if (psf) {
-        if (!read_hdu(data, file.len, uncertainty.after, &width) || width.is_primary ||
-            strcmp(width.name, "PSFIMAGE") != 0 || width.integers[BITPIX] != -64)
-            goto unusual;
-        found = effective_fwhm(&width);
+    if (!read_rubin(file.buf, file.len, psf, &found)) {
+        result = Py_NewRef(Py_None);
+        goto leave;
     }
-    fwhm = found > 0.0 ? PyFloat_FromDouble(found) : Py_NewRef(Py_None);
-    pixels = singles(&science);
-    variances = singles(&uncertainty);
+    fwhm = found.psf_fwhm > 0.0 ? PyFloat_FromDouble(found.psf_fwhm) : Py_NewRef(Py_None);
+    pixels = singles(found.image, &found);
+    variances = singles(found.variance, &found);
     if (fwhm != NULL && pixels != NULL && variances != NULL)
-        result = Py_BuildValue("(iiOOOddddi)", science.height, science.width, pixels, variances, fwhm,
-                               science.reals[CRPIX1] - 1.0, science.reals[CRPIX2] - 1.0, scale, angle, parity);
-    goto leave;
-unusual:
-    result = Py_NewRef(Py_None);
+        result = Py_BuildValue("(iiOOOddddi)", found.height, found.width, pixels, variances, fwhm, found.x, found.y,
+                               found.scale, found.north_angle, found.parity);
 leave:
     Py_XDECREF(fwhm);
     Py_XDECREF(pixels);

@@ -146,77 +146,87 @@ static int bare_side(const uint8_t *valid, Py_ssize_t height, Py_ssize_t width)
     return !(top && bottom && left && right);
 }
 
+/* Sky and noise of a native pixel, of the variance where it tells; `kept` takes two planes. */
+static void judge(const Stamp *stamp, const uint8_t *valid, Py_ssize_t pixels, float *kept, Found *found)
+{
+    float middle;
+    int32_t *keys = (int32_t *)kept, *near = keys + pixels, n = 0;
+    found->sky = 0.0f;
+    found->noise = stamp->variance == NULL ? 0.0 : noise_of_variance(stamp->variance, pixels);
+    if (found->noise != 0.0 || found->invalid == pixels)
+        return;
+    for (Py_ssize_t i = 0; i < pixels; i++) {
+        int32_t bits;
+        memcpy(&bits, stamp->image + i, 4);
+        keys[n] = ordered(bits);
+        n += valid[i];
+    }
+    sky_and_noise(keys, near, n, &middle, &found->noise);
+    found->sky = stamp->has_sky ? middle : 0.0f;
+}
+
+int lay_stamp(const Stamp *stamp, int size, float *out, float *mask, Found *found)
+{
+    int height = stamp->height, width = stamp->width;
+    Py_ssize_t pixels = (Py_ssize_t)height * width;
+    uint8_t *valid = PyMem_Malloc(pixels);
+    float *kept = PyMem_Malloc((2 * pixels + 2 * width) * sizeof(float));
+    Tent *rows = PyMem_Malloc(2 * size * sizeof(Tent));
+    int failed = valid == NULL || kept == NULL || rows == NULL;
+    if (failed)
+        goto leave;
+    found->invalid = pixels;
+    for (Py_ssize_t i = 0; i < pixels; i++)
+        found->invalid -= valid[i] = fabsf(stamp->image[i]) < LARGEST_PIXEL; /* false of NaN */
+    judge(stamp, valid, pixels, kept, found);
+    if (found->noise > 0.0) {
+        Reach down = tents(rows, size, height, stamp->y, stamp->ratio);
+        Reach across = tents(rows + size, size, width, stamp->x, stamp->ratio);
+        float *light = kept, *counts = kept + pixels;
+        for (int i = 0; i < down.length; i++) {
+            Py_ssize_t from = (Py_ssize_t)(down.start + i) * width + across.start, to = (Py_ssize_t)i * across.length;
+            for (int j = 0; j < across.length; j++) {
+                light[to + j] = valid[from + j] ? stamp->image[from + j] - found->sky : 0.0f;
+                counts[to + j] = valid[from + j] ? 1.0f : 0.0f;
+            }
+        }
+        lay(light, counts, across, rows, rows + size, size, (float)(stamp->ratio * stamp->ratio), kept + 2 * pixels, out,
+            mask);
+    }
+    found->is_bare = found->invalid > 0 && bare_side(valid, height, width);
+leave:
+    PyMem_Free(rows);
+    PyMem_Free(kept);
+    PyMem_Free(valid);
+    return -failed;
+}
+
 const char stamp_doc[] = "stamp(image, variance, height, width, x, y, ratio, size, has_sky, out, mask)\n--\n\n"
 "Lay one stamp on the grid; give sky, noise of a native pixel, invalid pixels, and whether a side has no valid one.";
 
 PyObject *stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     Py_buffer image = {0}, variance = {0}, out = {0}, mask = {0};
-    int height, width, size, has_sky;
-    double x, y, ratio;
+    int size;
+    Stamp given;
+    Found found;
     PyObject *result = NULL;
-    if (!PyArg_ParseTuple(arguments, "y*z*iidddipw*w*", &image, &variance, &height, &width, &x, &y, &ratio, &size,
-                          &has_sky, &out, &mask))
+    if (!PyArg_ParseTuple(arguments, "y*z*iidddipw*w*", &image, &variance, &given.height, &given.width, &given.x, &given.y,
+                          &given.ratio, &size, &given.has_sky, &out, &mask))
         return NULL;
-    Py_ssize_t pixels = (Py_ssize_t)height * width, grid = (Py_ssize_t)size * size;
-    uint8_t *valid = NULL;
-    float *kept = NULL;
-    Tent *rows = NULL;
-    if (height < 1 || width < 1 || size < 1 || size > 4096 || image.len != pixels * 4 || out.len != grid * 4 ||
-        mask.len != grid * 4 || (variance.buf != NULL && variance.len != pixels * 4)) {
+    Py_ssize_t pixels = (Py_ssize_t)given.height * given.width, grid = (Py_ssize_t)size * size;
+    given.image = image.buf;
+    given.variance = variance.buf;
+    if (given.height < 1 || given.width < 1 || size < 1 || size > 4096 || image.len != pixels * 4 ||
+        out.len != grid * 4 || mask.len != grid * 4 || (variance.buf != NULL && variance.len != pixels * 4))
         PyErr_SetString(PyExc_ValueError, "planes and sizes do not agree");
-        goto leave;
-    }
-    valid = PyMem_Malloc(pixels);
-    kept = PyMem_Malloc((2 * pixels + 2 * width) * sizeof(float));
-    rows = PyMem_Malloc(2 * size * sizeof(Tent));
-    if (valid == NULL || kept == NULL || rows == NULL) {
+    else if (lay_stamp(&given, size, out.buf, mask.buf, &found))
         PyErr_NoMemory();
-        goto leave;
-    }
-    const float *plane = image.buf;
-    Py_ssize_t sound = 0;
-    for (Py_ssize_t i = 0; i < pixels; i++)
-        sound += valid[i] = fabsf(plane[i]) < LARGEST_PIXEL; /* false of NaN */
-    float sky = 0.0f;
-    double noise = variance.buf == NULL ? 0.0 : noise_of_variance(variance.buf, pixels);
-    if (noise == 0.0 && sound) {
-        int32_t *keys = (int32_t *)kept, *near = keys + pixels, n = 0;
-        for (Py_ssize_t i = 0; i < pixels; i++) {
-            int32_t bits;
-            memcpy(&bits, plane + i, 4);
-            keys[n] = ordered(bits);
-            n += valid[i];
-        }
-        float middle;
-        sky_and_noise(keys, near, n, &middle, &noise);
-        sky = has_sky ? middle : 0.0f;
-    }
-    if (noise > 0.0) {
-        Reach down = tents(rows, size, height, y, ratio), across = tents(rows + size, size, width, x, ratio);
-        float *light = kept, *counts = kept + pixels;
-        for (int i = 0; i < down.length; i++) {
-            Py_ssize_t from = (Py_ssize_t)(down.start + i) * width + across.start, to = (Py_ssize_t)i * across.length;
-            for (int j = 0; j < across.length; j++) {
-                light[to + j] = valid[from + j] ? plane[from + j] - sky : 0.0f;
-                counts[to + j] = valid[from + j] ? 1.0f : 0.0f;
-            }
-        }
-        lay(light, counts, across, rows, rows + size, size, (float)(ratio * ratio), kept + 2 * pixels, out.buf, mask.buf);
-    }
-    int bare = sound < pixels && bare_side(valid, height, width);
-    result = Py_BuildValue("(ddnO)", (double)sky, noise, pixels - sound, bare ? Py_True : Py_False);
-leave:
-    PyMem_Free(rows);
-    PyMem_Free(kept);
-    PyMem_Free(valid);
-    if (mask.obj != NULL)
-        PyBuffer_Release(&mask);
-    if (out.obj != NULL)
-        PyBuffer_Release(&out);
-    if (variance.obj != NULL)
-        PyBuffer_Release(&variance);
-    if (image.obj != NULL)
-        PyBuffer_Release(&image);
+    else
+        result = Py_BuildValue("(ddnO)", (double)found.sky, found.noise, found.invalid, found.is_bare ? Py_True : Py_False);
+    PyBuffer_Release(&mask);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&variance);
+    PyBuffer_Release(&image);
     return result;
 }
