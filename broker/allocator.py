@@ -18,8 +18,8 @@ KEPT_BYTES = 256 * 1024 * 1024
 """Free memory at the end of the heap that is kept: eight batches of 32 MiB, waiting, at work and as records."""
 
 LARGEST_FROM_HEAP = 8 * 1024 * 1024
-"""Bytes of the largest piece that is taken from it: a batch of 4 MB (`broker.kafka.sink`) that is compressed is one, and
-a Rubin packet of 0.1 to 0.5 MB. Larger ones go back to the system at once."""
+"""Bytes of the largest piece that is taken from it: a batch of 4 MB (`broker.kafka.sink`) that is compressed is one,
+and a Rubin packet of 0.1 to 0.5 MB. Larger ones go back to the system at once."""
 
 OBJECTS_BETWEEN_LOOKS = 20_000
 """Of some 50 that an alert in hand has: after some hundred alerts more."""
