@@ -15,6 +15,14 @@ from broker.alert import ROLES, Alert, Float32Array, Survey
 from broker.contract import Grid
 from broker.cutouts import Cutout, inflate, read_cutout
 from broker.errors import CutoutError
+from broker.places import (
+    NATIVE_SCALE,
+    SCALE_TOLERANCE,
+    ZTF_HALF_SIDE,
+    behind_edge,
+    centre,
+    native_scale,
+)
 from broker.resampling import BILINEAR_NOISE, VALID_WEIGHT, BoolArray, grid_noise, resample, weights
 
 __all__ = [
@@ -33,16 +41,6 @@ __all__ = [
     "sky_and_noise",
     "weights",
 ]
-
-NATIVE_SCALE: Final = {Survey.LSST: 0.2, Survey.ZTF: 1.01}
-"""Arcseconds per native pixel: LSSTCam (LSE-30), ZTF (Dekany et al. 2020, PASP 132, 038001). Rubin stamps
-state their own, which for precursor cameras differs by up to a quarter."""
-
-SCALE_TOLERANCE: Final = 2.0
-"""A stamp that states more than twice or less than half the nominal scale has a broken WCS."""
-
-ZTF_HALF_SIDE: Final = 31
-"""A ZTF stamp reaches 31 px to each side of the pixel nearest to the alert; less at the detector's edge."""
 
 LARGEST_PIXEL: Final = 1e30
 """nJy or DN; what lies beyond is no measurement, and would overflow float32 when summed."""
@@ -135,7 +133,7 @@ def _lay_usual(alert: Alert, grid: Grid) -> Stamps | None:
     if alert.survey is Survey.ZTF:
         if alert.position is None:
             return None
-        place = _behind_edge(alert.position[0]), _behind_edge(alert.position[1])
+        place = behind_edge(alert.position[0]), behind_edge(alert.position[1])
         try:
             cutouts = tuple(map(inflate, cutouts))
         except CutoutError:
@@ -278,63 +276,6 @@ def _psf_fwhm(alert: Alert, science: Cutout | None) -> float | None:
     if science is None or science.psf_fwhm is None:
         return None
     return science.psf_fwhm * native_scale(alert.survey, science)
-
-
-def native_scale(survey: Survey, cutout: Cutout | None = None) -> float:
-    """Arcseconds per native pixel.
-
-    Parameters
-    ----------
-    survey : Survey
-    cutout : Cutout, optional
-        Its own scale is used where it states a plausible one.
-
-    Returns
-    -------
-    float
-    """
-    nominal = NATIVE_SCALE[survey]
-    stated = None if cutout is None else cutout.pixel_scale
-    if stated is None or not nominal / SCALE_TOLERANCE <= stated <= nominal * SCALE_TOLERANCE:
-        return nominal
-    return stated
-
-
-def centre(alert: Alert, cutout: Cutout) -> tuple[float, float]:
-    """Where the alert lies in a stamp.
-
-    Rubin stamps say so themselves. ZTF cuts 31 px to each side of the pixel nearest to the alert, and
-    less where the detector ends, so the position on the detector tells how much is missing on the low side.
-
-    Parameters
-    ----------
-    alert : Alert
-    cutout : Cutout
-
-    Returns
-    -------
-    tuple of float
-        0-based (x, y) in native pixels; the stamp's middle where nothing says better.
-    """
-    height, width = cutout.image.shape
-    if alert.survey is Survey.LSST:
-        found = cutout.centre
-    elif alert.position is None:
-        found = None
-    else:
-        found = (_behind_edge(alert.position[0]), _behind_edge(alert.position[1]))
-    if found is None or not (_is_inside(found[0], width) and _is_inside(found[1], height)):
-        return (width - 1) / 2, (height - 1) / 2
-    return found
-
-
-def _is_inside(coordinate: float, length: int) -> bool:
-    return 0.0 <= coordinate + 0.5 <= length
-
-
-def _behind_edge(position: float) -> float:
-    """0-based coordinate in a ZTF stamp of a 0-based detector coordinate."""
-    return position - max(0.0, float(np.rint(position)) - ZTF_HALF_SIDE)
 
 
 def sky_and_noise(

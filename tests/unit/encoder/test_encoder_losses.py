@@ -121,7 +121,7 @@ def noise_only(count, generator):
     )
 
 
-def contrast_on_noise(config, moco, steps=100):
+def contrast_on_noise(config, moco, steps=60):
     """Mean contrastive loss while a network learns from pairs of independent noise draws."""
     optimizer = torch.optim.AdamW([p for p in moco.parameters() if p.requires_grad], config.learning_rate)
     generator = torch.Generator().manual_seed(0)
@@ -148,7 +148,7 @@ def noise_recipe(network, bf16):
 @pytest.mark.parametrize(
     ("network", "steps", "bf16"),
     # Few processors have bf16: of the whole network it takes minutes on the others.
-    [(SMALL, 100, False), (SMALL, 100, True), (NetworkConfig(), 40, False)],
+    [(SMALL, 60, False), (SMALL, 60, True), (NetworkConfig(), 30, False)],
     ids=["small", "small in bf16", "default"],
 )
 def test_independent_noise_draws_cannot_be_told_apart(network, steps, bf16):

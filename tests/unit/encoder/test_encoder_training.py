@@ -54,12 +54,22 @@ def labels():
     return torch.arange(80) % 3
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def whole(boxes, labels, folder):
+    """A run that nothing happens to."""
+    return pretrain(CONFIG, boxes, labels, folder)
+
+
 def weights(run):
     return torch.cat([value.flatten().float() for value in run.moco.state_dict().values()])
 
 
-def test_a_killed_run_goes_on_to_the_bit(boxes, labels, tmp_path):
-    whole = pretrain(CONFIG, boxes, labels, tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_bit(boxes, labels, whole, tmp_path):
     stopped = pretrain(CONFIG, boxes, labels, tmp_path / "killed", max_minutes=0)
     assert stopped.step == 1
     resumed = pretrain(CONFIG, boxes, labels, tmp_path / "killed")
@@ -69,16 +79,14 @@ def test_a_killed_run_goes_on_to_the_bit(boxes, labels, tmp_path):
     assert timeless == [{k: v for k, v in entry.items() if k != "seconds"} for entry in resumed.history]
 
 
-def test_another_seed_is_another_run(boxes, labels, tmp_path):
-    one = pretrain(CONFIG, boxes, labels, tmp_path / "one")
+def test_another_seed_is_another_run(boxes, labels, whole, tmp_path):
     other = pretrain(CONFIG.model_copy(update={"seed": 3}), boxes, labels, tmp_path / "other")
-    assert not torch.allclose(weights(one), weights(other))
+    assert not torch.allclose(weights(whole), weights(other))
 
 
-def test_the_labels_are_only_watched(boxes, labels, tmp_path):
-    one = pretrain(CONFIG, boxes, labels, tmp_path / "one")
-    other = pretrain(CONFIG, boxes, torch.full_like(labels, -1), tmp_path / "other")
-    assert torch.equal(weights(one), weights(other))
+def test_the_labels_are_only_watched(boxes, labels, whole, tmp_path):
+    other = pretrain(CONFIG, boxes, torch.full_like(labels, -1), tmp_path)
+    assert torch.equal(weights(whole), weights(other))
 
 
 def test_labels_are_learned_from_where_they_have_a_weight_and_are_known(boxes, labels, tmp_path):
@@ -102,15 +110,14 @@ def test_it_learns(boxes, labels, tmp_path):
     assert history[-1]["contrast"] < history[1]["contrast"]
 
 
-def test_a_run_leaves_checkpoint_log_and_curves(boxes, labels, tmp_path):
-    run = pretrain(CONFIG, boxes, labels, tmp_path)
-    log = json.loads((tmp_path / LOG).read_text())
+def test_a_run_leaves_checkpoint_log_and_curves(whole, folder):
+    log = json.loads((folder / LOG).read_text())
     assert log["config"] == json.loads(CONFIG.model_dump_json())
     assert [entry["epoch"] for entry in log["history"]] == [1, 2, 3]
     assert {"contrast", "auxiliary", "spread", "rank_me", "knn", "learning_rate"} <= log["history"][0].keys()
-    assert (tmp_path / CURVES).read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT, LOG, CURVES}
-    assert torch.equal(weights(load_checkpoint(tmp_path / CHECKPOINT)), weights(run))
+    assert (folder / CURVES).read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in folder.iterdir()} == {CHECKPOINT, LOG, CURVES}
+    assert torch.equal(weights(load_checkpoint(folder / CHECKPOINT)), weights(whole))
 
 
 def test_another_configuration_does_not_go_on_with_the_run(boxes, labels, tmp_path):

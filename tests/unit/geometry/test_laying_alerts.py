@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import flags, native
+from broker import flags, geometry, native
 from broker.alert import ROLES, Alert, Survey
 from broker.contract import COMMON_GRID
 from broker.cutouts import Cutout
@@ -291,6 +291,139 @@ def test_a_broken_gzip_is_a_flag_and_never_an_error():
     stamps = lay(alert_of([good[:-30], bomb, good], Survey.ZTF), COMMON_GRID)
     assert stamps.flags == ("cutout_unreadable:science", "cutout_unreadable:template")
     assert replace(stamps).valid_fraction[2] == 1.0
+
+
+HELPED = pytest.mark.skipif(native.alert is None, reason="the helper was not built: no compiler")
+USUAL = {
+    Survey.LSST: [
+        lsst_stamp(psf=np.outer(*2 * [np.hanning(9)])),
+        lsst_stamp(RNG.normal(0, 5, (31, 52))),
+        lsst_stamp(),
+    ],
+    Survey.ZTF: [ztf_stamp(), ztf_stamp(), ztf_stamp(RNG.normal(0, 8, (63, 63)))],
+}
+
+
+def assert_laid_alike(alert: Alert) -> None:
+    """The one call of the helper gives what its twin does, to the bit, or leaves the alert to it."""
+    usual, twin = geometry._lay_usual(alert, COMMON_GRID), geometry._lay_any(alert, COMMON_GRID)
+    if usual is not None:
+        for name in ("image", "mask", "noise", "valid_fraction"):
+            ours, theirs = getattr(usual, name), getattr(twin, name)
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+            np.testing.assert_array_equal(ours, theirs)
+        assert (usual.psf_fwhm, usual.flags) == (twin.psf_fwhm, twin.flags)
+
+
+@HELPED
+def test_usual_alerts_are_laid_by_one_call(monkeypatch):
+    for survey, cutouts in USUAL.items():
+        for photometry in (unknown(), np.ones(6, np.float32)):
+            for offset in (0.0, 500.0):
+                host = [*cutouts[:1], lsst_stamp() if survey is Survey.LSST else ztf_stamp(), cutouts[2]]
+                alert = alert_of(host if offset else cutouts, survey, (1000.25, 2000.75), photometry)
+                assert geometry._lay_usual(alert, COMMON_GRID) is not None
+                assert_laid_alike(alert)
+                assert lay(alert, COMMON_GRID).flags == geometry._lay_any(alert, COMMON_GRID).flags
+    monkeypatch.setattr(native, "alert", None)
+    assert geometry._lay_usual(alert, COMMON_GRID) is None
+
+
+@HELPED
+def test_every_real_alert_is_laid_alike(lsst_paths, ztf_paths):
+    for path in lsst_paths:
+        assert_laid_alike(alert_of(oracle.stamp_bytes(oracle.decode(path))))
+    for path in ztf_paths[::4]:
+        record = oracle.decode(path)
+        position = (record["candidate"]["xpos"] - 1, record["candidate"]["ypos"] - 1)
+        assert_laid_alike(alert_of(oracle.stamp_bytes(record), Survey.ZTF, position))
+
+
+def unusual_stamps() -> dict[str, tuple[Survey, bytes | None]]:
+    pixels = RNG.normal(50, 5, (40, 40))
+    hole, bare, flat = pixels.copy(), pixels.copy(), np.full((63, 63), 7.0)
+    hole[3, 4], bare[:, 0] = np.nan, np.inf
+    ztf_hole = RNG.normal(200, 8, (63, 63))
+    ztf_hole[30:34, 30:34] = np.nan
+    doubled = lsst_stamp().replace(b"CDELT1  =   1.000000000000E+00", b"CDELT1  =   9.000000000000E+00")
+    return {
+        "null": (Survey.LSST, None),
+        "hole": (Survey.LSST, lsst_stamp(hole)),
+        "bare": (Survey.LSST, lsst_stamp(bare)),
+        "no variance": (Survey.LSST, lsst_fits(Stamp(pixels), ra=1.0, dec=2.0)),
+        "variance of zeros": (Survey.LSST, lsst_stamp(pixels, np.zeros((40, 40)))),
+        "variance with holes": (Survey.LSST, lsst_stamp(pixels, np.where(pixels > 50, np.nan, 4.0))),
+        "centre outside": (Survey.LSST, lsst_stamp(centre=(60.0, 3.0))),
+        "centre at the edge": (Survey.LSST, lsst_stamp(centre=(-0.5, 39.5))),
+        "scale": (Survey.LSST, doubled),
+        "one pixel": (Survey.LSST, lsst_stamp(np.ones((1, 1)))),
+        "broken": (Survey.LSST, lsst_stamp()[:4000]),
+        "cut at an edge": (Survey.ZTF, ztf_stamp(RNG.normal(200, 8, (63, 40)))),
+        "larger": (Survey.ZTF, ztf_stamp(RNG.normal(200, 8, (65, 70)))),
+        "flat": (Survey.ZTF, ztf_stamp(flat)),
+        "holes": (Survey.ZTF, ztf_stamp(ztf_hole)),
+        "broken gzip": (Survey.ZTF, ztf_stamp()[:-9]),
+    }
+
+
+@HELPED
+@pytest.mark.parametrize("name", unusual_stamps())
+@pytest.mark.parametrize("role", range(3))
+def test_an_alert_with_an_unusual_stamp_is_laid_alike(name, role):
+    survey, stamp = unusual_stamps()[name]
+    cutouts = [*USUAL[survey]]
+    cutouts[role] = stamp
+    for position in ((1000.25, 2000.75), (5.0, 3.0), None):
+        assert_laid_alike(alert_of(cutouts, survey, position))
+
+
+@HELPED
+@given(
+    st.sampled_from(Survey),
+    st.integers(0, 2),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 3000),
+    st.floats(0, 3000),
+)
+def test_alerts_with_changed_bytes_are_laid_alike(survey, role, seed, x, y):
+    rng = np.random.default_rng(seed)
+    content = USUAL[survey][role]
+    broken = bytearray(gzip.decompress(content) if survey is Survey.ZTF else content)
+    for position in rng.integers(0, min(len(broken), rng.choice([2880, len(broken)])), 2):
+        broken[position] = rng.choice([rng.integers(256), *b" 0=/"])
+    cutouts = [*USUAL[survey]]
+    cutouts[role] = gzip.compress(broken, 1, mtime=0) if survey is Survey.ZTF else bytes(broken)
+    assert_laid_alike(alert_of(cutouts, survey, (x, y)))
+
+
+@HELPED
+def test_the_helper_refuses_planes_that_do_not_fit():
+    planes = np.zeros((3, 32, 32), np.float32)
+    for cutouts, size, noise in (
+        (USUAL[Survey.LSST][:2], 32, 3),
+        (USUAL[Survey.LSST], 31, 3),
+        (USUAL[Survey.LSST], 32, 2),
+    ):
+        with pytest.raises(ValueError, match="three cutouts"):
+            native.alert(
+                *(tuple(cutouts), None, 0.2, 0.1, 0.4, 0.267, 0.67, size, 3, planes, planes.copy()),
+                np.zeros(noise, np.float32),
+            )
+    with pytest.raises(TypeError):
+        native.alert(
+            (None, b"", b""),
+            None,
+            0.2,
+            0.1,
+            0.4,
+            0.267,
+            0.67,
+            32,
+            3,
+            planes,
+            planes.copy(),
+            np.zeros(3, "f4"),
+        )
 
 
 @pytest.mark.skipif(native.stamp is None, reason="the helper was not built: no compiler")

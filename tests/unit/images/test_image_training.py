@@ -50,7 +50,7 @@ def image_set(count=160, kind=Kind.DISPLAY, bands=("red", "green", "blue")):
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_the_loss_falls_and_nothing_collapses(tmp_path, kind):
-    recipe = ImagePretrainConfig(**{**RECIPE, "network": {**RECIPE["network"], "kind": kind}, "epochs": 24})
+    recipe = ImagePretrainConfig(**{**RECIPE, "network": {**RECIPE["network"], "kind": kind}, "epochs": 16})
     run = pretrain_images(recipe, image_set(kind=kind, bands=("g", "r", "i")), tmp_path)
     first, last = run.history[0], run.history[-1]
     # The queue is random at first, and easy to be told from.
