@@ -11,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --di
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit integration chaos fuzz fuzz-coverage bench bench-compare model model-gpu audit schemas lock wheels clean
+.PHONY: help demo test pytest lint types imports unit integration chaos fuzz fuzz-coverage bench bench-compare model model-gpu audit schemas lock wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -35,7 +35,10 @@ $(DEV)/.ready: requirements/dev.txt pyproject.toml setup.py $(wildcard broker/co
 demo: $(VENV)/.ready ## Simulated alerts through an embedded Kafka and the real consumer (under a minute)
 	@$(VENV)/bin/broker-demo
 
-test: $(DEV)/.ready lint types imports ## Everything: lint, types, import contracts, unit and integration tests
+test: $(DEV)/.ready lint imports ## Everything: lint, types, import contracts, unit and integration tests
+	@$(MAKE) --no-print-directory --jobs 2 types pytest
+
+pytest: $(DEV)/.ready
 	$(PYTEST)
 
 lint: $(DEV)/.ready ## ruff

@@ -1,8 +1,9 @@
 """The consumer's work on an alert without Kafka and without the network, which answers at no cost."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -88,10 +89,8 @@ class Work:
 @contextmanager
 def helper(*, compiled: bool) -> Iterator[None]:
     """Use the compiled helper, or leave it aside."""
-    kept = native.walk, native.stamp
-    if not compiled:
-        native.walk = native.stamp = None
-    try:
+    with ExitStack() as stack:
+        if not compiled:
+            for name in native.FUNCTIONS:
+                stack.enter_context(patch.object(native, name, None))
         yield
-    finally:
-        native.walk, native.stamp = kept

@@ -22,11 +22,11 @@ LARGEST_FROM_HEAP = 8 * 1024 * 1024
 and a Rubin packet of 0.1 to 0.5 MB. Larger ones go back to the system at once."""
 
 OBJECTS_BETWEEN_LOOKS = 20_000
-"""Of some 50 that an alert in hand has: after some hundred alerts more."""
+"""An alert in hand has some 50: so a search is made when there are 400 more of them."""
 
 
 def look_less_for_cycles() -> None:
-    """Leave what is there by now out of the search for cycles, and search less often."""
+    """Leave what is there by now out of the search for cycles, and search less often, in this process."""
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_LOOKS)
 

@@ -27,11 +27,6 @@ from broker.alert import Float32Array, Survey
 from broker.errors import CutoutError
 from broker.fits_header import Header, end_of, read_header
 
-try:
-    from isal import isal_zlib
-except ImportError:  # where there is no wheel of it
-    isal_zlib = None  # type: ignore[assignment]
-
 MAX_HDUS: Final = 16
 """Rubin stamps have three."""
 
@@ -52,6 +47,9 @@ DTYPES: Final[dict[int, np.dtype[Any]]] = {-32: np.dtype(">f4"), -64: np.dtype("
 
 FWHM_PER_SIGMA: Final = 2 * math.sqrt(2 * math.log(2))
 """Of a Gaussian."""
+
+FLAT: Final = 1.0 + 1e-9
+"""Of the area of a plane: a PSF that is the same everywhere fills it, but for rounding."""
 
 FWHM_OF_EFFECTIVE_AREA: Final = math.sqrt(2.0 * math.log(2.0) / math.pi)
 """FWHM = 0.664 sqrt(n_eff) for a Gaussian, whose n_eff is 4 pi sigma^2: Rubin's ``FWHM_eff`` (SMTN-002)."""
@@ -176,14 +174,19 @@ def inflate(data: bytes | memoryview) -> bytes:
 
 
 def _inflated_faster(content: bytes) -> bytes | None:
-    """Inflate a usual stamp by ISA-L, in two thirds of zlib's time; None for what is left to zlib, which decides."""
+    """Inflate a usual stamp by ISA-L; None for what is left to zlib.
+
+    Other than zlib it also takes Huffman codes that are not complete, where checksum and length hold; no compressor is
+    known that writes them.
+    """
+    isal_zlib = native.isal_zlib
     if isal_zlib is None or not content.startswith(USUAL_GZIP):
         return None
     stream = isal_zlib.decompressobj(wbits=31)
     with suppress(isal_zlib.error):
         inflated = stream.decompress(content, MAX_INFLATED)
         if stream.eof and inflated and not stream.unused_data:
-            return inflated
+            return bytes(inflated)
     return None
 
 
@@ -234,7 +237,7 @@ def effective_fwhm(psf: NDArray[np.floating]) -> float | None:
     if not (0.0 < total < 1e100 and 1e-100 < power < 1e200):  # noqa: PLR2004
         return None
     area = total * total / power
-    return FWHM_OF_EFFECTIVE_AREA * math.sqrt(area) if area <= flat.size else None
+    return FWHM_OF_EFFECTIVE_AREA * math.sqrt(area) if area <= flat.size * FLAT else None
 
 
 def _extensions(

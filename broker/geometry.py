@@ -19,6 +19,7 @@ from broker.places import (
     NATIVE_SCALE,
     SCALE_TOLERANCE,
     ZTF_HALF_SIDE,
+    ZTF_SIDE,
     behind_edge,
     centre,
     native_scale,
@@ -53,7 +54,6 @@ HOST_RADIUS: Final = 3.0
 
 HOST_SIGNIFICANCE: Final = 5.0
 """Template light at the position below this many standard deviations is no visible host."""
-
 
 TEMPLATE: Final = ROLES.index("template")
 
@@ -126,42 +126,46 @@ def lay(alert: Alert, grid: Grid) -> Stamps:
 
 
 def _lay_usual(alert: Alert, grid: Grid) -> Stamps | None:
-    """Lay by one call of the compiled helper stamps that are usual and whole; None for what is left to `_lay_any`."""
-    place, cutouts = None, alert.cutouts
-    if native.alert is None or None in cutouts:
+    """Lay usual stamps by one call of the compiled helper; None for what is left to `_lay_any`."""
+    cutouts = tuple(cutout for cutout in alert.cutouts if cutout is not None)
+    place = None
+    if native.alert is None or len(cutouts) < len(ROLES):
         return None
     if alert.survey is Survey.ZTF:
         if alert.position is None:
             return None
-        place = behind_edge(alert.position[0]), behind_edge(alert.position[1])
+        place = behind_edge(alert.position[0]), behind_edge(alert.position[1]), ZTF_SIDE
         try:
             cutouts = tuple(map(inflate, cutouts))
         except CutoutError:
             return None
-    image = np.empty((len(ROLES), grid.size, grid.size), np.float32)
-    mask, noise = np.empty_like(image), np.empty(len(ROLES), np.float32)
-    nominal, scale = NATIVE_SCALE[alert.survey], grid.pixel_scale[alert.survey.value]
-    found = native.alert(
-        *(
-            cutouts,
-            place,
-            nominal,
-            nominal / SCALE_TOLERANCE,
-            nominal * SCALE_TOLERANCE,
-            scale,
-            BILINEAR_NOISE,
-        ),
-        *(grid.size, int(HOST_RADIUS), image, mask, noise),
+    shape = (len(ROLES), grid.size, grid.size)
+    image, mask, noise = (
+        np.empty(shape, np.float32),
+        np.empty(shape, np.float32),
+        np.empty(shape[0], np.float32),
     )
+    nominal, scale = NATIVE_SCALE[alert.survey], grid.pixel_scale[alert.survey.value]
+    limits = nominal, nominal / SCALE_TOLERANCE, nominal * SCALE_TOLERANCE
+    reach = int(HOST_RADIUS)
+    found = native.alert(cutouts, place, *limits, scale, BILINEAR_NOISE, grid.size, reach, image, mask, noise)
     if found is None:
         return None
-    psf_fwhm, covered, light, pixels = found
-    is_dark = not _is_catalogued(alert) and _is_dark(light, pixels, float(noise[TEMPLATE]))
-    valid_fraction = np.array(covered, np.float32) / np.float32(grid.size**2)
-    return Stamps(image, mask, noise, psf_fwhm, valid_fraction, (flags.NO_HOST,) if is_dark else ())
+    psf_fwhm, light, pixels, stamps = found
+    words = (
+        [flags.NO_HOST]
+        if not _is_catalogued(alert) and _is_dark(light, pixels, float(noise[TEMPLATE]))
+        else []
+    )
+    for role, (_, invalid, size, is_bare) in zip(ROLES, stamps, strict=True):
+        if invalid:
+            words += _hole_flags(role, invalid, size, is_bare=is_bare)
+    valid_fraction = np.array([covered for covered, *_ in stamps], np.float32) / np.float32(grid.size**2)
+    return Stamps(image, mask, noise, psf_fwhm, valid_fraction, tuple(words))
 
 
 def _lay_any(alert: Alert, grid: Grid) -> Stamps:
+    """Lay stamps one by one, whatever they lack."""
     cutouts: list[Cutout | None] = []
     words: list[str] = []
     for role, data in zip(ROLES, alert.cutouts, strict=True):
@@ -325,15 +329,21 @@ def _has_bare_side(valid: BoolArray) -> bool:
     return not all(side.any() for side in (valid[0], valid[-1], valid[:, 0], valid[:, -1]))
 
 
+def _hole_flags(role: str, invalid: int, size: int, *, is_bare: bool) -> list[str]:
+    """Raise the flags of so many invalid ones among the pixels of a stamp."""
+    words = []
+    if invalid > NAN_FRACTION * size:
+        words.append(flags.of_stamp(flags.NAN_PIXELS, role))
+    if role == "science" and is_bare:
+        words.append(flags.EDGE)
+    return words
+
+
 def _pixel_flags(survey: Survey, given: _Given, found: _Found) -> list[str]:
     """Raise the flags that need the native pixels."""
-    role, cutout = ROLES[given.role], given.cutout
-    words = []
-    if found.invalid > NAN_FRACTION * cutout.image.size:
-        words.append(flags.of_stamp(flags.NAN_PIXELS, role))
-    if role == "science" and found.is_bare:
-        words.append(flags.EDGE)
-    if survey is Survey.ZTF and min(cutout.image.shape) < 2 * ZTF_HALF_SIDE + 1:
+    cutout = given.cutout
+    words = _hole_flags(ROLES[given.role], found.invalid, cutout.image.size, is_bare=found.is_bare)
+    if survey is Survey.ZTF and min(cutout.image.shape) < ZTF_SIDE:
         words.append(flags.EDGE)
     if survey is Survey.LSST and (cutout.pixel_scale != given.scale or cutout.centre != given.centre):
         words.append(flags.WCS_IMPLAUSIBLE)
@@ -349,7 +359,8 @@ def _no_host(alert: Alert, stamps: Stamps) -> bool:
     reach = int(HOST_RADIUS)
     near = slice(size // 2 - reach, size - size // 2 + reach)
     pixels = float(stamps.mask[TEMPLATE, near, near].sum())
-    return _is_dark(float(stamps.image[TEMPLATE, near, near].sum()), pixels, noise)
+    light = float(stamps.image[TEMPLATE, near, near].sum(dtype=np.float64))
+    return _is_dark(light, pixels, noise)
 
 
 def _is_catalogued(alert: Alert) -> bool:

@@ -17,6 +17,9 @@ SCALE_TOLERANCE: Final = 2.0
 ZTF_HALF_SIDE: Final = 31
 """A ZTF stamp reaches 31 px to each side of the pixel nearest to the alert; less at the detector's edge."""
 
+ZTF_SIDE: Final = 2 * ZTF_HALF_SIDE + 1
+"""Pixels of a side of a ZTF stamp that is whole."""
+
 
 def native_scale(survey: Survey, cutout: Cutout | None = None) -> float:
     """Arcseconds per native pixel.

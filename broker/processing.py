@@ -13,10 +13,7 @@ from itertools import islice
 
 from broker.alert import Message, Outcome, Parcel
 from broker.metrics import Metrics
-
-FIRST_PART = 64
-"""Parcels of the first part after a time with nothing in hand, as many as the network takes at once; each one that
-follows may be twice as large: so what comes first waits for little, and what comes in masses is delivered in masses."""
+from broker.pipeline import MOST_MESSAGES
 
 LEAVE_SECONDS = 1.0
 """How long a thread that is told to end may take; one that is inside the network is left to its end."""
@@ -120,10 +117,11 @@ class Processing:
     def _run(self) -> None:
         try:
             while self._begin():
-                parcels, most = self._parcels(), FIRST_PART
+                # What comes first waits for little, and what comes in masses is delivered in masses.
+                parcels, most = self._parcels(), min(MOST_MESSAGES, self._most_waiting)
                 # No name is given to a part: it must be gone before the next is made.
-                while self._hand_over(self._part(parcels, min(most, self._most_waiting))):
-                    most *= 2
+                while self._hand_over(self._part(parcels, most)):
+                    most = min(2 * most, self._most_waiting)
                 self._rest()
         except BaseException as error:  # noqa: BLE001 -- whoever takes the parts raises it
             with self._changed:

@@ -86,7 +86,7 @@ def _percent(share: float) -> str:
 
 def _caveats(words: Sequence[str]) -> Iterator[str]:
     raised = set(words)
-    unseen = [role for role, words in _UNSEEN_ROLES.items() if not raised.isdisjoint(words)]
+    unseen = [role for role, of_role in _UNSEEN_ROLES.items() if not raised.isdisjoint(of_role)]
     holes = [role for role, word in _HOLED_ROLES.items() if word in raised]
     if unseen:
         yield f"not seen: {', '.join(unseen)}"

@@ -23,6 +23,9 @@ from broker.avro.types import Enumeration, Fixed, Primitive, Record, Type, Union
 LONGEST_STRING = 127
 """Longest string a pattern matches, in bytes; ZTF's archive paths have 94."""
 
+MOST_BRANCHES = 64
+"""Of a union whose index takes one byte."""
+
 _NULL = Primitive("null")
 
 _VARINT_LONG = rb"[\x80-\xff]{0,8}+(?:[\x00-\x7f]|[\x80-\xff][\x00\x01])"
@@ -112,8 +115,12 @@ def is_regular(node: Type) -> bool:
         case Record(fields=fields):
             return all(is_regular(kind) for _, kind in fields)
         case Union(branches=branches):
-            # With two branches that hold values, one leaf would have two groups.
-            return sum(branch != _NULL for branch in branches) <= 1 and all(map(is_regular, branches))
+            # With two branches that hold values, one leaf would have two groups. An index takes one byte.
+            return (
+                len(branches) <= MOST_BRANCHES
+                and sum(branch != _NULL for branch in branches) <= 1
+                and all(map(is_regular, branches))
+            )
         case _:
             return isinstance(node, Fixed)
 

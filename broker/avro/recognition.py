@@ -119,7 +119,7 @@ def recognise_schema(
         # What goes out must be read by others, and the walker that is made of it later must not fail then; made
         # with the same paths, its patterns are in the cache of `re` by then.
         fastavro.parse_schema(deepcopy(output))
-        compile_walker(kept, tuple(wanted))
+        compile_walker(kept, tuple(wanted)).prepare()
     except _NO_SCHEMA as error:
         said = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
         raise SchemaUnknown(f"not an Avro schema that can be read: {said}") from None

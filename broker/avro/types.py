@@ -15,6 +15,9 @@ _FIXED_SIZES = {
     "bytes": 1,
     "string": 1,
 }
+LARGEST_FIXED = 2**31 - 1
+"""Bytes; Avro states no bound, a program of the compiled walk has numbers of 32 bits."""
+
 _TIMESTAMPS = {"timestamp-millis", "timestamp-micros"}
 
 
@@ -141,7 +144,7 @@ class _Resolver:
         if schema["type"] == "enum":
             node = Enumeration(tuple(schema["symbols"]))
         elif schema["type"] == "fixed":
-            node = Fixed(int(schema["size"]))
+            node = Fixed(_size(schema))
         else:
             node = Record(
                 tuple((field["name"], self.resolve(field["type"], inner)) for field in schema["fields"])
@@ -157,6 +160,13 @@ class _Resolver:
         if node is None:
             raise ValueError(f"a recursive schema is not read: {full!r} contains itself")
         return node
+
+
+def _size(schema: dict[str, Any]) -> int:
+    size = int(schema["size"])
+    if not 0 <= size <= LARGEST_FIXED:
+        raise ValueError(f"a fixed of {size} bytes is not read, only of 0 to {LARGEST_FIXED}")
+    return size
 
 
 def _logical(schema: dict[str, Any]) -> str | None:

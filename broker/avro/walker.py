@@ -109,6 +109,10 @@ class Walker:
             at = step(data, at, leaves)
         return leaves, at
 
+    def prepare(self) -> None:
+        """Compile what else is compiled when it is first needed; raises what that may raise."""
+        _ = self._steps
+
     @cached_property
     def _steps(self) -> tuple[_Step, ...]:
         """Their expressions take some 50 ms to compile, and the helper most often leaves nothing to them."""

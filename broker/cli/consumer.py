@@ -169,7 +169,6 @@ def run(settings: Settings, stop: threading.Event) -> Summary:
         deserialize = Deserializer(WANTED, validate=settings.validation, store=store)
         pipeline = Pipeline(deserialize, model, heads, _admission(settings.consumer.overload))
         pack, delivery = delivery_of(settings, source, health, metrics, store, stop, stack)
-        look_less_for_cycles()
         return Consumer(
             source=source,
             delivery=delivery,
@@ -212,6 +211,7 @@ def _load_head(path: Path, model: Model) -> Head:
 def main() -> None:
     """Run the program."""
     keep_freed_memory()
+    look_less_for_cycles()
     leave(app)
 
 

@@ -3,10 +3,10 @@
 #include "parts.h"
 
 static PyMethodDef methods[] = {
-    {"walk", (PyCFunction)(void (*)(void))walk, METH_FASTCALL, walk_doc},
-    {"planes", (PyCFunction)(void (*)(void))planes, METH_FASTCALL, planes_doc},
-    {"stamp", stamp, METH_VARARGS, stamp_doc},
-    {"alert", alert, METH_VARARGS, alert_doc},
+    {"walk", (PyCFunction)(void (*)(void))py_walk, METH_FASTCALL, walk_doc},
+    {"planes", (PyCFunction)(void (*)(void))py_planes, METH_FASTCALL, planes_doc},
+    {"stamp", py_stamp, METH_VARARGS, stamp_doc},
+    {"alert", py_alert, METH_VARARGS, alert_doc},
     {NULL, NULL, 0, NULL},
 };
 

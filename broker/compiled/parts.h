@@ -2,7 +2,10 @@
    and the last two for all stamps of an alert.
 
    Each has a readable twin in Python, which stands where this is not built and decides what is legal: all but `stamp`
-   take only what is usual, and give None for the rest. The tests hold each against its twin. */
+   take only what is usual, and give None for the rest. The tests hold each against its twin. Written for GCC and
+   Clang. */
+
+#pragma once
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_SIDE 4096 /* pixels of a stamp or a grid: MAX_SIDE of broker.cutouts */
 #define LANES 8 /* sums side by side, which the compiler may make one instruction */
 
 /* What is read of a stamp: its planes as they lie in the file, and what its header says. */
@@ -50,7 +54,7 @@ int lay_stamp(const Stamp *stamp, int size, float *out, float *mask, Found *foun
 
 extern const char walk_doc[], planes_doc[], stamp_doc[], alert_doc[];
 
-PyObject *walk(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *planes(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *stamp(PyObject *module, PyObject *arguments);
-PyObject *alert(PyObject *module, PyObject *arguments);
+PyObject *py_walk(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *py_planes(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *py_stamp(PyObject *module, PyObject *arguments);
+PyObject *py_alert(PyObject *module, PyObject *arguments);

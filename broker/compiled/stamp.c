@@ -204,7 +204,7 @@ leave:
 const char stamp_doc[] = "stamp(image, variance, height, width, x, y, ratio, size, has_sky, out, mask)\n--\n\n"
 "Lay one stamp on the grid; give sky, noise of a native pixel, invalid pixels, and whether a side has no valid one.";
 
-PyObject *stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
+PyObject *py_stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
     Py_buffer image = {0}, variance = {0}, out = {0}, mask = {0};
     int size;
@@ -217,7 +217,8 @@ PyObject *stamp(PyObject *Py_UNUSED(module), PyObject *arguments)
     Py_ssize_t pixels = (Py_ssize_t)given.height * given.width, grid = (Py_ssize_t)size * size;
     given.image = image.buf;
     given.variance = variance.buf;
-    if (given.height < 1 || given.width < 1 || size < 1 || size > 4096 || image.len != pixels * 4 ||
+    if (given.height < 1 || given.height > MAX_SIDE || given.width < 1 || given.width > MAX_SIDE || size < 1 ||
+        size > MAX_SIDE || image.len != pixels * 4 ||
         out.len != grid * 4 || mask.len != grid * 4 || (variance.buf != NULL && variance.len != pixels * 4))
         PyErr_SetString(PyExc_ValueError, "planes and sizes do not agree");
     else if (lay_stamp(&given, size, out.buf, mask.buf, &found))

@@ -228,7 +228,7 @@ static Py_ssize_t node(Walk *walk, Py_ssize_t where, Py_ssize_t at, int in_array
     case STRING:
         return string(walk, at, slot, in_array);
     case FIXED: /* FIXED slot(-1) size */
-        return here[2] > walk->size - at ? UNUSUAL : at + here[2];
+        return here[2] < 0 || here[2] > walk->size - at ? UNUSUAL : at + here[2];
     case ENUM: { /* ENUM slot(-1) symbols */
         int64_t index;
         at = varint(walk, at, 5, &index);
@@ -252,7 +252,7 @@ static Py_ssize_t node(Walk *walk, Py_ssize_t where, Py_ssize_t at, int in_array
 const char walk_doc[] = "walk(program, datum, at, paths, listed)\n--\n\n"
 "Walk a datum from a byte on; give the leaves by path and where it ended, or None where it is not usual.";
 
-PyObject *walk(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+PyObject *py_walk(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 5 || !PyTuple_Check(arguments[3])) {
         PyErr_SetString(PyExc_TypeError, "walk(program, datum, at, paths, listed)");

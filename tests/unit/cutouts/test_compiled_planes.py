@@ -1,6 +1,7 @@
 """The compiled helper reads a Rubin stamp as its readable twin does, or leaves it to that."""
 
 import random
+from importlib import import_module
 
 import numpy as np
 import oracle
@@ -66,6 +67,12 @@ def assert_alike(content: bytes, *, psf: bool = True) -> None:
     assert compiled.psf_fwhm == (None if width is None else pytest.approx(width, rel=1e-12))
     for name in ("centre", "pixel_scale", "north_angle", "parity"):
         assert getattr(compiled, name) == getattr(readable, name)
+
+
+def test_each_function_of_the_helper_can_be_left_aside():
+    module = import_module("broker._native")
+    assert {name for name in dir(module) if not name.startswith("_")} == set(native.FUNCTIONS)
+    assert all(callable(getattr(native, name)) for name in native.FUNCTIONS)
 
 
 def test_every_real_stamp(lsst_paths):
@@ -135,7 +142,15 @@ def test_other_pixels(bitpix):
 
 
 @pytest.mark.parametrize(
-    "psf", [np.zeros((5, 5)), np.full((5, 5), np.nan), -np.ones((5, 5)), np.full((3, 3), 1e300), PSF]
+    "psf",
+    [
+        np.zeros((5, 5)),
+        np.full((5, 5), np.nan),
+        -np.ones((5, 5)),
+        np.full((3, 3), 1e300),
+        PSF,
+        np.full((6, 6), 0.3),
+    ],
 )
 def test_widths_of_a_psf(psf):
     rng = np.random.default_rng(1)

@@ -10,7 +10,7 @@ from fits_files import GOOD, PIXELS, extension, hdu, image_cards, readable_or_re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import cutouts
+from broker import cutouts, native
 from broker import fits_header as subject
 from broker.alert import Survey
 from broker.cutouts import MAX_INFLATED, MAX_SIDE, Cutout, effective_fwhm, inflate, read_cutout
@@ -107,7 +107,7 @@ def inflated(content: bytes) -> bytes | str:
         return str(error)
 
 
-@pytest.mark.skipif(cutouts.isal_zlib is None, reason="no ISA-L here")
+@pytest.mark.skipif(native.isal_zlib is None, reason="no ISA-L here")
 @pytest.mark.parametrize("seed", range(3))
 def test_isal_inflates_what_zlib_does_and_leaves_it_the_rest(monkeypatch, seed):
     rng, whole = random.Random(seed), gzip.compress(GOOD + random.Random(seed).randbytes(6000), mtime=0)
@@ -125,7 +125,7 @@ def test_isal_inflates_what_zlib_does_and_leaves_it_the_rest(monkeypatch, seed):
         contents.append(bytes(broken[: rng.choice((len(whole), rng.randrange(len(whole))))]))
     faster = [inflated(content) for content in contents]
     assert faster[0] == cutouts._inflated_faster(whole) == GOOD + random.Random(seed).randbytes(6000)
-    monkeypatch.setattr(cutouts, "isal_zlib", None)
+    monkeypatch.setattr(native, "isal_zlib", None)
     assert faster == [inflated(content) for content in contents]
 
 

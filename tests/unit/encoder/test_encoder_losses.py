@@ -148,7 +148,7 @@ def noise_recipe(network, bf16):
 @pytest.mark.parametrize(
     ("network", "steps", "bf16"),
     # Few processors have bf16: of the whole network it takes minutes on the others.
-    [(SMALL, 60, False), (SMALL, 60, True), (NetworkConfig(), 30, False)],
+    [(SMALL, 60, False), (SMALL, 60, True), (NetworkConfig(), 40, False)],
     ids=["small", "small in bf16", "default"],
 )
 def test_independent_noise_draws_cannot_be_told_apart(network, steps, bf16):

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import schemas
+from broker import native
 from broker.alert import Enrichment, ModelIdentity, Seen, Survey
 from broker.avro.decode import Decoder, decode
 from broker.avro.deserializer import Deserializer
+from broker.avro.encoding import long
 from broker.avro.frame import frame
 from broker.avro.serializer import EnrichedSerializer
 from broker.avro.store import MOST_LEARNED, SchemaStore
@@ -286,6 +288,14 @@ REFUSED = {
         ),
         "logical type 'decimal'",
     ),
+    "a fixed of less than nothing": (
+        made_up({("", 0): {"name": "a", "type": {"type": "fixed", "name": "f", "size": -1}}}),
+        "a fixed of -1 bytes",
+    ),
+    "a fixed without end": (
+        made_up({("", 0): {"name": "a", "type": {"type": "fixed", "name": "f", "size": 3 * 10**9}}}),
+        "a fixed of 3000000000 bytes",
+    ),
     "doubling": (doubling(60), "types with every name written out (a text counts 100), at most 20000"),
 }
 
@@ -434,6 +444,23 @@ def test_a_schema_of_a_thousand_texts_is_refused_before_seconds_go_into_it():
     with pytest.raises(SchemaUnknown, match=r"it comes to 1[0-9]{5} types"):
         SchemaStore(WANTED, Known(n1102=schema)).by_id(1102)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("helper", ["compiled", "Python alone"])
+@pytest.mark.parametrize("branches", [64, 65, 129, 200])
+def test_a_union_of_more_branches_than_one_byte_numbers(monkeypatch, helper, branches):
+    """An index of two bytes is legal, and what it does not name is refused."""
+    if helper == "Python alone":
+        monkeypatch.setattr(native, "walk", None)
+    schema = made_up({("", 0): {"name": "many", "type": ["null"] * branches}})
+    read = Deserializer(WANTED)
+    whole = rubin_datum(made_up({}), alert_id=9)
+    for index in (0, branches - 1):
+        packet = read(in_container(schema, long(index) + whole))
+        assert packet.fields["diaSource.diaSourceId"] == 9
+    for datum in (long(branches) + whole, long(0) + whole[:-7], long(branches - 1) + whole + b"x"):
+        with pytest.raises(AlertError):
+            read(in_container(schema, datum))
 
 
 def broken_somewhere(random, schema):
