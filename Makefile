@@ -5,9 +5,10 @@ DEV := .venv-dev
 BIN := $(DEV)/bin
 MODEL := broker/models/default.onnx
 RUN := runs/default
-# One thread each: more of them fight for the processors. A file's tests stay together, they share what is costly;
-# in their order the small files come last.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One thread each: more of them fight for the processors. One worker more than there are of these, as some wait for
+# Kafka. A file's tests stay together, they share what is costly; in their order the small files come last.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 CODE := broker encoder schemas tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
