@@ -25,6 +25,7 @@ from broker.places import (
     native_scale,
 )
 from broker.resampling import BILINEAR_NOISE, VALID_WEIGHT, BoolArray, grid_noise, resample, weights
+from broker.sky import LARGEST_PIXEL, has_bare_side, has_sky, sky_and_noise
 
 __all__ = [
     "BILINEAR_NOISE",
@@ -42,9 +43,6 @@ __all__ = [
     "sky_and_noise",
     "weights",
 ]
-
-LARGEST_PIXEL: Final = 1e30
-"""nJy or DN; what lies beyond is no measurement, and would overflow float32 when summed."""
 
 NAN_FRACTION: Final = 0.05
 """``nan_pixels`` is raised where more than this share of a stamp's own pixels has no data."""
@@ -244,9 +242,9 @@ def _put_compiled(
     for index, cutout, (x, y), own in there:
         pixels = np.ascontiguousarray(cutout.image)
         variance = None if cutout.variance is None else np.ascontiguousarray(cutout.variance)
-        has_sky = _has_sky(survey, ROLES[index])
+        is_sky_there = has_sky(survey, ROLES[index])
         _, noise, invalid, is_bare = native.stamp(
-            *(pixels, variance, *pixels.shape, x, y, scale / own, image.shape[-1], has_sky),
+            *(pixels, variance, *pixels.shape, x, y, scale / own, image.shape[-1], is_sky_there),
             *(image[index], mask[index]),
         )
         found.append(_Found(noise, invalid, is_bare))
@@ -263,7 +261,7 @@ def _put_in_numpy(
     for index, cutout, middle, own in there:
         valid = np.abs(cutout.image) < LARGEST_PIXEL
         sky, noise = sky_and_noise(cutout.image, valid, cutout.variance, survey=survey, role=ROLES[index])
-        found.append(_Found(noise, valid.size - int(np.count_nonzero(valid)), _has_bare_side(valid)))
+        found.append(_Found(noise, valid.size - int(np.count_nonzero(valid)), has_bare_side(valid)))
         if noise > 0.0:
             pixels = cutout.image - np.float32(sky) if sky else cutout.image
             groups.setdefault((cutout.image.shape, middle, own), []).append((index, pixels, valid))
@@ -280,53 +278,6 @@ def _psf_fwhm(alert: Alert, science: Cutout | None) -> float | None:
     if science is None or science.psf_fwhm is None:
         return None
     return science.psf_fwhm * native_scale(alert.survey, science)
-
-
-def sky_and_noise(
-    image: Float32Array, valid: BoolArray, variance: Float32Array | None, *, survey: Survey, role: str
-) -> tuple[float, float]:
-    """Sky level to subtract and noise of a native pixel.
-
-    Rubin subtracts the sky itself and publishes the variance; the noise is the root of its mean.
-    ZTF leaves the sky in science and template (median), and the noise must come from the pixels: the
-    distance from the 16th percentile to the median, on the side that sources do not reach.
-
-    Parameters
-    ----------
-    image : Float32Array, shape (h, w)
-    valid : BoolArray, shape (h, w)
-    variance : Float32Array, shape (h, w), or None
-    survey : Survey
-    role : str
-        One of `broker.alert.ROLES`.
-
-    Returns
-    -------
-    sky, noise : float
-        In the units of ``image``; a noise of 0 means it cannot be told.
-    """
-    if variance is not None:
-        if not (variance.min() > 0.0 and variance.max() < LARGEST_PIXEL):
-            variance = variance[(variance > 0.0) & (variance < LARGEST_PIXEL)]
-        if variance.size:
-            return 0.0, (float(np.add.reduce(variance, axis=None)) / variance.size) ** 0.5
-    values = image.ravel() if valid.all() else image[valid]
-    if values.size == 0:
-        return 0.0, 0.0
-    low, middle = (int(q * (values.size - 1)) for q in (0.16, 0.5))
-    ordered = np.partition(values, (low, middle))
-    noise = float(ordered[middle]) - float(ordered[low])
-    sky = float(ordered[middle]) if _has_sky(survey, role) else 0.0
-    return sky, noise
-
-
-def _has_sky(survey: Survey, role: str) -> bool:
-    """Whether the survey leaves the sky in such a stamp."""
-    return survey is Survey.ZTF and role != "difference"
-
-
-def _has_bare_side(valid: BoolArray) -> bool:
-    return not all(side.any() for side in (valid[0], valid[-1], valid[:, 0], valid[:, -1]))
 
 
 def _hole_flags(role: str, invalid: int, size: int, *, is_bare: bool) -> list[str]:
