@@ -33,7 +33,7 @@ $(DEV)/.ready: requirements/dev.txt pyproject.toml setup.py $(wildcard broker/co
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(VENV)/.ready ## Simulated alerts through an embedded Kafka and the real consumer (under a minute)
+demo: $(VENV)/.ready ## Simulated alerts through an embedded Kafka and the real consumer (about a minute)
 	@$(VENV)/bin/broker-demo
 
 test: $(DEV)/.ready lint imports ## Everything: lint, types, import contracts, unit and integration tests

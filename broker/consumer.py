@@ -87,7 +87,7 @@ class Summary:
     rejected : Counter of str
         Dead letters by reason.
     busy_seconds : float
-        From the first message to the last acknowledgement.
+        From the first message to the last acknowledgement, less the time with nothing in hand.
     """
 
     consumed: int = 0
@@ -154,7 +154,7 @@ class Consumer:
     _silence: "Timer" = field(init=False)
     _lag: "Timer" = field(init=False)
     _report: "Timer" = field(init=False)
-    _began: float | None = None
+    _began: float = 0.0
 
     def __post_init__(self) -> None:
         self._silence = Timer(STAY_SECONDS)
@@ -174,7 +174,10 @@ class Consumer:
         )
         with closing(work):
             while not self._is_done(work):
-                self._read(work, self.linger_seconds if work.idle else 0.0)
+                was_idle = work.idle
+                self._read(work, self.linger_seconds if was_idle else 0.0)
+                if was_idle and not work.idle:  # what was waited for it is not counted
+                    self._began = time.monotonic() - self.summary.busy_seconds
                 if part := self._finished(work):
                     # Something to do while this is delivered.
                     self._read(work, 0.0)
@@ -194,7 +197,6 @@ class Consumer:
         elif (room := work.room) > 0:
             batch = self._poll(room, seconds)
             if batch:
-                self._began = self._began or time.monotonic()
                 work.offer(batch)
             return
         if self._silence.due():
@@ -216,7 +218,7 @@ class Consumer:
         outcomes = [parcel.outcome for parcel in self.delivery.deliver(part)]
         self.metrics.published(outcomes)
         self.summary.add(outcomes)
-        self.summary.busy_seconds = time.monotonic() - (self._began or 0.0)
+        self.summary.busy_seconds = time.monotonic() - self._began
 
     def _tell(self, work: Processing) -> None:
         """Say that we are alive, to whoever asks: a network that does not come back is not."""

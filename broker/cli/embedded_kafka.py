@@ -41,6 +41,8 @@ def serve(
 
 def host(topics: list[str], partitions: int, ready_file: Path | None, stop: threading.Event) -> None:
     """Run the cluster until `stop` is set."""
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)  # of one that ran before
     with EmbeddedKafka() as kafka:
         for topic in topics:
             kafka.create_topic(topic, partitions)

@@ -218,6 +218,21 @@ def test_the_summary_is_one_line_with_reasons_and_rate() -> None:
     )
 
 
+def test_waiting_with_nothing_in_hand_is_not_counted_as_work(consumer_of: Callable[..., Consumer]) -> None:
+    class Pausing(MemorySource):
+        def poll(self, limit: int, linger_seconds: float) -> list[Message]:
+            time.sleep(0.2 if linger_seconds else 0.0)
+            return super().poll(min(limit, 1) if linger_seconds else 0, linger_seconds)
+
+    def slow(messages: Iterable[Message]) -> Iterable[Outcome]:
+        time.sleep(0.05)
+        return double(list(messages))
+
+    summary = consumer_of(Pausing([message(n) for n in range(5)]), MemorySink(), pipeline=slow).run()
+    assert summary.consumed == 5
+    assert 0.2 < summary.busy_seconds < 0.8
+
+
 def test_a_turn_is_a_sign_of_life(consumer_of: Callable[..., Consumer]) -> None:
     health = Health(60.0)
     consumer_of(MemorySource([message(0), message(1, partition=3)]), MemorySink(), health=health).run()
