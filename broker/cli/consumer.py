@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from broker import native
 from broker.alert import Message, ModelIdentity
 from broker.allocator import keep_freed_memory, look_less_for_cycles
 from broker.avro.deserializer import Deserializer
@@ -197,6 +198,7 @@ def _load_model(settings: Settings, metrics: Metrics) -> Model:
     contract = model.contract
     metrics.model(ModelIdentity(contract.name, contract.version, contract.weights_digest))
     logger.info("model %s %s, weights %s", contract.name, contract.version, contract.weights_digest[:12])
+    logger.info("packets are read by: %s", native.in_use())
     if not contract.trained:
         logger.warning("the weights of this model are random: its results mean nothing")
     return model

@@ -75,6 +75,13 @@ def test_each_function_of_the_helper_can_be_left_aside():
     assert all(callable(getattr(native, name)) for name in native.FUNCTIONS)
 
 
+def test_what_is_in_use_is_said(monkeypatch):
+    assert native.in_use().startswith("compiled helper; ")
+    monkeypatch.setattr(native, "walk", None)
+    monkeypatch.setattr(native, "isal_zlib", None)
+    assert native.in_use() == "Python alone: no helper was built, or it was left aside; zlib"
+
+
 def test_every_real_stamp(lsst_paths):
     for path in lsst_paths:
         for content in oracle.stamp_bytes(oracle.decode(path)):
