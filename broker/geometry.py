@@ -138,11 +138,8 @@ def _lay_usual(alert: Alert, grid: Grid) -> Stamps | None:
         except CutoutError:
             return None
     shape = (len(ROLES), grid.size, grid.size)
-    image, mask, noise = (
-        np.empty(shape, np.float32),
-        np.empty(shape, np.float32),
-        np.empty(shape[0], np.float32),
-    )
+    image, mask = (np.empty(shape, np.float32) for _ in range(2))
+    noise = np.empty(len(ROLES), np.float32)
     nominal, scale = NATIVE_SCALE[alert.survey], grid.pixel_scale[alert.survey.value]
     limits = nominal, nominal / SCALE_TOLERANCE, nominal * SCALE_TOLERANCE
     reach = int(HOST_RADIUS)
@@ -150,11 +147,8 @@ def _lay_usual(alert: Alert, grid: Grid) -> Stamps | None:
     if found is None:
         return None
     psf_fwhm, light, pixels, stamps = found
-    words = (
-        [flags.NO_HOST]
-        if not _is_catalogued(alert) and _is_dark(light, pixels, float(noise[TEMPLATE]))
-        else []
-    )
+    has_no_host = not _is_catalogued(alert) and _is_dark(light, pixels, float(noise[TEMPLATE]))
+    words = [flags.NO_HOST] if has_no_host else []
     for role, (_, invalid, size, is_bare) in zip(ROLES, stamps, strict=True):
         if invalid:
             words += _hole_flags(role, invalid, size, is_bare=is_bare)

@@ -106,7 +106,7 @@ static Reach tents(Tent *tent, int size, int length, double centre, double ratio
     return (Reach){start, length};
 }
 
-/* Rows first, then columns: `between` takes a row of light and one of weights, `reached` the pixels that count. */
+/* Rows first, then columns: `between` takes a row of light and one of weights. */
 static void lay(const float *light, const float *counts, Reach across, const Tent *rows, const Tent *columns, int size,
                 float area, float *between, float *out, float *mask)
 {
@@ -124,7 +124,7 @@ static void lay(const float *light, const float *counts, Reach across, const Ten
             const Tent c = columns[j];
             float total = c.low_weight * row[c.low] + c.high_weight * row[c.high];
             float share = c.low_weight * weight[c.low] + c.high_weight * weight[c.high];
-            int is_covered = share >= 0.5f;
+            int is_covered = share >= 0.5f; /* VALID_WEIGHT of broker.resampling */
             out[i * size + j] = is_covered ? total / share * area : 0.0f;
             mask[i * size + j] = is_covered ? 1.0f : 0.0f;
         }
