@@ -11,6 +11,7 @@ every turn says so in the same direction, and the median by more than 3 %.
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def main(
     """Run the hot path of two commits in turns; exit code 1 where a stage became slower."""
     arguments = ["--data", str(data.resolve()), "--repeats", str(repeats)]
     arguments += [word for one in survey or () for word in ("--survey", one)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the other tree is removed
     build(HERE)
     runs = []
     with tempfile.TemporaryDirectory() as folder, tree_of(base, Path(folder)) as tree:

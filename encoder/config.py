@@ -146,7 +146,7 @@ class Recipe(Frozen):
     pieces : int
         Parts of a batch that are drawn apart: as many processes can share it as divide this.
     bf16 : bool
-        Run the network in bfloat16.
+        Run the network in bfloat16 where the machine has instructions for it; elsewhere in float32.
     checkpoint_seconds : float
         Longest time between two checkpoints.
     """

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from encoder.config import Recipe
 from encoder.losses import info_nce, known_labels, known_regression, spread
-from encoder.world import ALONE, World
+from encoder.world import ALONE, World, computes_in_bf16
 
 
 class View(Protocol):
@@ -122,7 +122,9 @@ class MoCo(nn.Module):
             The queue moves on.
         """
         # Only the networks run in bfloat16: its cosines are no finer than 0.004.
-        with torch.autocast(self.queue.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
+        device = self.queue.device.type
+        bf16 = self.config.bf16 and computes_in_bf16(device)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
             raw, side = batch.query.represent(self.base_encoder)
             ours = self.base_projector(raw)
             guess = self.auxiliary(torch.cat([raw, side], dim=1))

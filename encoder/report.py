@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -18,12 +17,19 @@ from encoder.evaluate import Floats, Ints, Measured
 from encoder.fit import Labelled, Seen, fit_morphology, fit_redshift, redshift_inputs, z_bin
 from encoder.heads import Head
 from encoder.model import AlertModel
+from encoder.scores import (
+    Metrics,
+    anomaly_metrics,
+    calibration,
+    class_metrics,
+    recall_metrics,
+    redshift_metrics,
+)
 
-Bools = NDArray[np.bool_]
 Row = dict[str, Measured]
 Table = dict[str, Row]
 
-HIGH_SCORE = 0.9
+Bootstrap = Callable[[Callable[[Ints], float]], Measured]
 
 
 class Report(BaseModel):
@@ -86,12 +92,7 @@ class Examination:
     def recall(self) -> Row:
         """Share of each class that is recognised."""
         truth, probability, boot = self._classified()
-        predicted = probability.argmax(axis=1)
-        return {
-            name: boot(_recall(truth, predicted, index))
-            for index, name in enumerate(self.model.classes)
-            if (truth == index).any()
-        }
+        return _row(recall_metrics(truth, probability.argmax(axis=1), self.model.classes), boot)
 
     def counts(self) -> dict[str, int]:
         """How many alerts stood where."""
@@ -104,11 +105,11 @@ class Examination:
             "held_out_beyond_z_max": int((held_out.redshift >= self.model.config.z_max).sum()),
         }
 
-    def _bootstrap(self, rows: Tensor) -> Callable[[Callable[[Ints], float]], Measured]:
+    def _bootstrap(self, rows: Tensor) -> Bootstrap:
         objects = self.alerts.object_id[rows.numpy()]
         return lambda metric: evaluate.measure(metric, objects, self.config.seed, self.config.resamples)
 
-    def _classified(self) -> tuple[Ints, Floats, Callable[[Callable[[Ints], float]], Measured]]:
+    def _classified(self) -> tuple[Ints, Floats, Bootstrap]:
         rows = torch.nonzero(self.seen.held_out.label >= 0).squeeze(1)
         probability = _probability(self.model.morphology, self.seen.held_out.appearance[rows])
         return self.seen.held_out.label[rows].numpy(), probability, self._bootstrap(rows)
@@ -123,10 +124,8 @@ class Examination:
             "majority class": np.full(len(truth), int(torch.bincount(known[known >= 0]).argmax())),
             "chance": draws.integers(0, len(self.model.classes), len(truth)),
         }
-        table = {name: _class_row(truth, guess, boot) for name, guess in guesses.items()}
-        table["this model"]["ece"] = boot(
-            lambda rows: evaluate.expected_calibration_error(truth[rows], probability[rows])
-        )
+        table = {name: _row(class_metrics(truth, guess), boot) for name, guess in guesses.items()}
+        table["this model"]["ece"] = boot(calibration(truth, probability))
         return table
 
     def _random_guess(self) -> Ints:
@@ -156,7 +155,7 @@ class Examination:
             "mean of the survey": self._climatology(survey, len(rows)),
         }
         truth, boot = seen.redshift[rows].double().numpy(), self._bootstrap(rows)
-        return {name: _redshift_row(truth, pdf, z_max, boot) for name, pdf in pdfs.items()}
+        return {name: _row(redshift_metrics(truth, pdf, z_max), boot) for name, pdf in pdfs.items()}
 
     def _climatology(self, survey: int, count: int) -> Floats:
         """Redshift distribution of the survey's training alerts, the same for every alert."""
@@ -172,13 +171,9 @@ class Examination:
         for index, survey in enumerate(SURVEYS):
             rows = torch.nonzero(self.seen.held_out.survey == index).squeeze(1)
             boot, mine = self._bootstrap(rows), rows.numpy()
-            bogus = strange[mine]
             for name, score in scores.items():
-                table[f"{survey.value}, {name}"] = {
-                    "auc_bogus": boot(_auc(score[mine], bogus)),
-                    "usual_above_0.9": boot(_high_share(score[mine], ~bogus)),
-                    "bogus_above_0.9": boot(_high_share(score[mine], bogus)),
-                }
+                metrics = anomaly_metrics(score[mine], strange[mine])
+                table[f"{survey.value}, {name}"] = _row(metrics, boot)
         return table
 
     @property
@@ -217,45 +212,5 @@ def _forgotten(head: Head, seed: int) -> Head:
     return fresh
 
 
-def _class_row(truth: Ints, guess: Ints, boot: Callable[[Callable[[Ints], float]], Measured]) -> Row:
-    return {
-        "accuracy": boot(lambda rows: evaluate.accuracy(truth[rows], guess[rows])),
-        "macro_f1": boot(lambda rows: evaluate.macro_f1(truth[rows], guess[rows])),
-    }
-
-
-def _redshift_row(
-    truth: Floats, pdf: Floats, z_max: float, boot: Callable[[Callable[[Ints], float]], Measured]
-) -> Row:
-    point = pdf @ evaluate.bin_centres(z_max, pdf.shape[1])
-    errors = evaluate.scaled_errors(truth, point)
-    scores = evaluate.crps(truth, pdf, np.linspace(0, z_max, pdf.shape[1] + 1))
-    low, high = evaluate.central_interval(pdf, z_max)
-    inside = (low <= truth) & (truth <= high)
-    return {
-        "sigma_mad": boot(lambda rows: evaluate.sigma_mad(errors[rows])),
-        "bias": boot(lambda rows: float(errors[rows].mean())),
-        "outliers_0.15": boot(lambda rows: evaluate.outlier_share(errors[rows])),
-        "crps": boot(lambda rows: float(scores[rows].mean())),
-        "coverage_68": boot(lambda rows: float(inside[rows].mean())),
-    }
-
-
-def _recall(truth: Ints, predicted: Ints, index: int) -> Callable[[Ints], float]:
-    def metric(rows: Ints) -> float:
-        mine = truth[rows] == index
-        return float((predicted[rows] == index)[mine].mean()) if mine.any() else float("nan")
-
-    return metric
-
-
-def _auc(score: Floats, strange: Bools) -> Callable[[Ints], float]:
-    return lambda rows: evaluate.auc(score[rows][strange[rows]], score[rows][~strange[rows]])
-
-
-def _high_share(score: Floats, mine: Bools) -> Callable[[Ints], float]:
-    def share(rows: Ints) -> float:
-        chosen = score[rows][mine[rows]]
-        return float((chosen > HIGH_SCORE).mean()) if len(chosen) else float("nan")
-
-    return share
+def _row(metrics: Metrics, boot: Bootstrap) -> Row:
+    return {name: boot(metric) for name, metric in metrics.items()}

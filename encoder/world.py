@@ -5,7 +5,7 @@ them, and what is taken over the whole batch is gathered from all.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +88,23 @@ class World:
 
 
 ALONE = World()
+
+BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""What torch calls instructions for bfloat16, of x86 and of ARM."""
+
+
+def computes_in_bf16(device: str) -> bool:
+    """Whether a kind of device has instructions for bfloat16, and does not emulate it at a sixteenth of the speed.
+
+    Parameters
+    ----------
+    device : str
+        ``cpu``, ``cuda``, …
+    """
+    if device != "cpu":
+        return True
+    found: Mapping[str, object] = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in BF16)
 
 
 class _Gather(torch.autograd.Function):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from broker import native
 from broker.cli.ending import DONE, REFUSED, counted
 from broker.errors import ModelRefused, NightjarError
 from broker.inference import Head, Model
@@ -35,7 +36,12 @@ def check(settings: Settings, stop: threading.Event) -> int:
     int
         Exit code: `DONE` when all is well, else `REFUSED`.
     """
-    tried = [*_model(settings), *findings(settings, stop), *_registries(settings.registry)]
+    tried = [
+        Finding("reading alerts", native.in_use()),
+        *_model(settings),
+        *findings(settings, stop),
+        *_registries(settings.registry),
+    ]
     faults = [one for one in tried if one.remedy is not None]
     console = Console()
     if not console.is_terminal:

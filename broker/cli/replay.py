@@ -18,6 +18,7 @@ from broker.cli.clusters import Servers, of_alerts, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.errors import SettingsError
 from broker.kafka import KafkaSink, rights
+from broker.kafka.embedded import CLUSTER_ID, PARTITION_MEGABYTES
 from broker.kafka.ends import End
 from broker.packet_files import Packet, PacketFiles
 
@@ -51,7 +52,7 @@ class Replay:
     console : Console
     cadence : Cadence or None
         When packets are due; None is as fast as they are confirmed.
-    published : int
+    published, published_bytes : int
     late_seconds : float
         How far it has been behind its cadence at most.
     """
@@ -61,6 +62,7 @@ class Replay:
     console: Console
     cadence: Cadence | None = None
     published: int = 0
+    published_bytes: int = 0
     late_seconds: float = 0.0
 
     def publish(
@@ -80,6 +82,7 @@ class Replay:
                 stop.wait(max(0.0, early))
             self.sink.write([self._record(packet) for packet in chunk])
             self.published += len(chunk)
+            self.published_bytes += sum(map(len, chunk))
             if progress and task is not None:
                 progress.update(task, completed=self.published)
 
@@ -158,7 +161,7 @@ def replay(
         connection, producer = of_alerts(settings, bootstrap_servers)
         patience = settings.consumer.connect_seconds
         end = End("sink", *connection, producer.extra, None, None, (topic,))
-        rights.require_of(end, patience, stop)
+        embedded = rights.require_of(end, patience, stop).startswith(CLUSTER_ID)
         sink = KafkaSink(*connection, producer, connect_seconds=patience, stop=stop)
         run = Replay(sink, topic, console, cadence)
         bounds = (limit, visits and visit_size and visits * visit_size)
@@ -170,6 +173,13 @@ def replay(
         typer.echo(
             f"published {counted(run.published, 'alert')} of {counted(len(chosen.paths), 'file')} on {topic}"
         )
+        if embedded and run.published_bytes > PARTITION_MEGABYTES * 1_000_000:
+            typer.echo(
+                f"broker-replay: these are {run.published_bytes / 1e6:.0f} MB, and an embedded Kafka keeps "
+                f"{PARTITION_MEGABYTES} of each partition: what nobody had read by then is gone. Publish more slowly "
+                "(--rate) beside a consumer, or on a real Kafka",
+                err=True,
+            )
         if run.late_seconds > LATE_SECONDS:
             typer.echo(
                 f"broker-replay: up to {run.late_seconds:.1f} s behind: this machine and Kafka publish no faster",

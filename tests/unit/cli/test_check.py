@@ -8,6 +8,7 @@ import pytest
 from stub_registry import StubRegistry, reply
 from typer.testing import CliRunner, Result
 
+from broker import native
 from broker.cli import consumer
 from broker.kafka import EmbeddedKafka
 
@@ -51,6 +52,7 @@ def test_all_is_well(kafka: EmbeddedKafka) -> None:
     assert result.exit_code == 0, result.output
     for cell in ("model", "topic sound.dead-letter", "answers; nothing is encrypted", "2 partitions"):
         assert cell in result.stdout
+    assert row(result, "reading alerts") == [native.in_use(), ""]
     assert result.stdout.rstrip().endswith("things tried, none to be mended: the consumer can start")
 
 

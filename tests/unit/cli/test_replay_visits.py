@@ -93,3 +93,14 @@ def test_how_far_a_replay_is_behind_is_noted() -> None:
     run = Replay(Slow(), "alerts", Console(quiet=True), Visits(size=100, period_seconds=0.05))
     run.publish(iter([b"packet"] * 400), threading.Event())
     assert run.late_seconds > 0.2
+
+
+@pytest.mark.parametrize(("count", "told"), [(3, False), (60, True)])
+def test_more_than_an_embedded_kafka_keeps_is_told(tmp_path: Path, count: int, told: bool) -> None:  # noqa: FBT001
+    size = (tmp_path / "one.avro").write_bytes(lsst_packet())
+    assert (count * size > 5e6) is told
+    with EmbeddedKafka() as kafka:
+        call = [str(tmp_path), "--topic", "alerts", "--bootstrap-servers", kafka.bootstrap_servers]
+        result = CliRunner().invoke(replay.app, [*call, "--visit-size", str(count), "--visits", "1"])
+    assert result.exit_code == 0
+    assert ("what nobody had read by then is gone" in result.stderr) is told
