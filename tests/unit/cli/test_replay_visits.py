@@ -96,7 +96,7 @@ def test_how_far_a_replay_is_behind_is_noted() -> None:
 
 
 @pytest.mark.parametrize(("count", "told"), [(3, False), (60, True)])
-def test_more_than_an_embedded_kafka_keeps_is_told(tmp_path: Path, count: int, told: bool) -> None:  # noqa: FBT001
+def test_more_than_an_embedded_kafka_keeps_is_told(tmp_path: Path, count: int, told: bool) -> None:
     size = (tmp_path / "one.avro").write_bytes(lsst_packet())
     assert (count * size > 5e6) is told
     with EmbeddedKafka() as kafka:
