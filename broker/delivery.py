@@ -78,8 +78,8 @@ class _Delivery:
         """Leave out what is others' by now."""
         ours = [parcel for parcel in parcels if self.source.holds(parcel.message)]
         if len(ours) < len(parcels):
-            logger.warning(
-                "%d alerts were dropped, their partitions went to others, where they come again",
+            logger.info(
+                "%d alerts in hand are left to others, who hold their partitions now and read them again",
                 len(parcels) - len(ours),
             )
         return ours

@@ -19,7 +19,7 @@ BYTES_OF_ENRICHMENT = 1860
 outputs are some 24 kB smaller than its packets, as their schema is left out."""
 
 GIGABYTE = 1e9
-DAY_SECONDS = 86_400.0
+HOUR_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Stream:
         Mean size of a packet.
     surveys : int
         So many such streams at once, each visit of all of them at the same time: the worst case.
+    night_hours : float
+        For so long visits come each night. Rubin's ten million alerts a night are 10.3 h of visits of 10,000.
     """
 
     alerts_per_visit: int
@@ -44,6 +46,7 @@ class Stream:
     burst_seconds: float
     alert_bytes: float
     surveys: int = 1
+    night_hours: float = 10.0
 
     @property
     def alerts(self) -> int:
@@ -79,14 +82,14 @@ class Sizing:
     consumers, partitions : int
     drained_seconds : float
         After the first alert of a visit.
-    age_p99_seconds, age_max_seconds : float
+    age_p50_seconds, age_p99_seconds, age_max_seconds : float
         From publication to output.
     load : float
         Share of the time that there is backlog.
     megabytes_in, megabytes_out : float
         A second, on average over the period.
     disk_gigabytes : float
-        Of the outputs for so many days, one copy.
+        Of the outputs of so many nights, one copy.
     memory_mib : float
         Of all consumers.
     """
@@ -94,6 +97,7 @@ class Sizing:
     consumers: int
     partitions: int
     drained_seconds: float
+    age_p50_seconds: float
     age_p99_seconds: float
     age_max_seconds: float
     load: float
@@ -118,20 +122,17 @@ def age(stream: Stream, rate: float, latency_seconds: float, share: float) -> fl
     return latency_seconds + share * max(0.0, stream.alerts / rate - stream.burst_seconds)
 
 
-def size(
-    stream: Stream, consumer: Capacity, target_seconds: float, headroom: float, retention_days: float
-) -> Sizing:
-    """Find the fewest consumers that keep the target.
+def needed(stream: Stream, consumer: Capacity, target_seconds: float, headroom: float) -> int:
+    """Find the fewest consumers that keep a target.
 
     Parameters
     ----------
     stream : Stream
-    consumer : Consumer
+    consumer : Capacity
     target_seconds : float
         The 99th percentile of the age at output.
     headroom : float
         Share of the period that is kept free of backlog: for a consumer that restarts, a visit that is larger.
-    retention_days : float
 
     Raises
     ------
@@ -146,20 +147,34 @@ def size(
         )
     to_drain = stream.period_seconds * (1 - headroom)
     rate = stream.alerts / min(to_drain, spare / 0.99 + stream.burst_seconds)
-    count = max(1, math.ceil(rate / consumer.rate))
+    return max(1, math.ceil(rate / consumer.rate))
+
+
+def size(stream: Stream, consumer: Capacity, count: int, retention_nights: float) -> Sizing:
+    """Say what so many consumers do, and what the stream takes.
+
+    Parameters
+    ----------
+    stream : Stream
+    consumer : Capacity
+    count : int
+        Of consumers.
+    retention_nights : float
+    """
     together = count * consumer.rate
-    drained = max(stream.burst_seconds, stream.alerts / together)
     flow = stream.alerts * stream.alert_bytes / stream.period_seconds
     out = stream.alerts * (stream.alert_bytes + BYTES_OF_ENRICHMENT) / stream.period_seconds
+    median, p99, last = (age(stream, together, consumer.latency_seconds, share) for share in (0.5, 0.99, 1.0))
     return Sizing(
         consumers=count,
         partitions=count * math.ceil(4 / count) if count < 4 else count,  # noqa: PLR2004 -- room to grow
-        drained_seconds=drained,
-        age_p99_seconds=age(stream, together, consumer.latency_seconds, 0.99),
-        age_max_seconds=age(stream, together, consumer.latency_seconds, 1.0),
+        drained_seconds=max(stream.burst_seconds, stream.alerts / together),
+        age_p50_seconds=median,
+        age_p99_seconds=p99,
+        age_max_seconds=last,
         load=stream.alerts / together / stream.period_seconds,
         megabytes_in=flow / 1e6,
         megabytes_out=out / 1e6,
-        disk_gigabytes=out * retention_days * DAY_SECONDS / GIGABYTE,
+        disk_gigabytes=out * retention_nights * stream.night_hours * HOUR_SECONDS / GIGABYTE,
         memory_mib=count * consumer.memory_mib,
     )

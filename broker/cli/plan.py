@@ -7,7 +7,7 @@ import typer
 from broker.cadence import RUBIN_PERIOD_SECONDS
 from broker.cli.ending import ShowVersion, exit_codes
 from broker.cli.tables import table
-from broker.sizing import BYTES_OF_ENRICHMENT, Capacity, Sizing, Stream, size
+from broker.sizing import BYTES_OF_ENRICHMENT, Capacity, Sizing, Stream, needed, size
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -36,6 +36,12 @@ def plan(
     headroom: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of the period that is kept free of backlog.")
     ] = 0.3,
+    consumers: Annotated[
+        int | None, typer.Option(min=1, help="Say what so many would do. Default: as many as are needed.")
+    ] = None,
+    night_hours: Annotated[
+        float, typer.Option(min=0.1, max=24.0, help="For so long visits come each night.")
+    ] = 10.0,
     retention_days: Annotated[float, typer.Option(min=0.01, help="Of the outputs.")] = 7.0,
     show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
@@ -48,12 +54,19 @@ def plan(
       broker-plan --alerts-per-visit 10000 --period 37
       broker-plan --alerts-per-visit 100000 --target-age 60 --rate 900
       broker-plan --surveys 3 --alert-kb 90 --retention-days 30
+      broker-plan --consumers 1 --rate 900
     """
     with exit_codes("broker-plan"):
-        stream = Stream(alerts_per_visit, period, burst, alert_kb * KILO, surveys)
-        found = size(stream, Capacity(rate, latency, memory_mib), target_age, headroom, retention_days)
-        for line in table(("needed", ""), _rows(found, retention_days)):
+        stream = Stream(alerts_per_visit, period, burst, alert_kb * KILO, surveys, night_hours)
+        one = Capacity(rate, latency, memory_mib)
+        fewest = needed(stream, one, target_age, headroom)
+        found = size(stream, one, consumers or fewest, retention_days)
+        for line in table(("needed" if consumers is None else "asked", ""), _rows(found, retention_days)):
             typer.echo(line)
+        if found.consumers < fewest:
+            typer.echo(
+                f"\ntoo few: {target_age:g} s for 99 % and {headroom:.0%} spare need {fewest} consumers"
+            )
         typer.echo("\nassumed:")
         for line in _assumptions(stream, rate, latency, headroom):
             typer.echo(f"  {line}")
@@ -65,19 +78,21 @@ def _rows(found: Sizing, days: float) -> list[tuple[str, str]]:
         ("partitions, of input and outputs each", f"{found.partitions}"),
         ("backlog gone after", f"{found.drained_seconds:.1f} s"),
         ("share of the time with backlog", f"{found.load:.0%}"),
+        ("age at output, half of the alerts", f"{found.age_p50_seconds:.1f} s"),
         ("age at output, 99 % of the alerts", f"{found.age_p99_seconds:.1f} s"),
         ("age at output, the last of a visit", f"{found.age_max_seconds:.1f} s"),
         ("in, on average", f"{found.megabytes_in:.0f} MB/s"),
         ("out, on average, one copy", f"{found.megabytes_out:.0f} MB/s"),
-        (f"disk of the whole outputs for {days:g} days, one copy", f"{found.disk_gigabytes:,.0f} GB"),
+        (f"disk of the whole outputs of {days:g} nights, one copy", f"{found.disk_gigabytes:,.0f} GB"),
         ("memory of the consumers, together", f"{found.memory_mib:,.0f} MiB"),
     ]
 
 
 def _assumptions(stream: Stream, rate: float, latency: float, headroom: float) -> list[str]:
     every = f"every {stream.period_seconds:g} s, published over {stream.burst_seconds:g} s"
+    nightly = f"for {stream.night_hours:g} h of each night"
     return [
-        f"{stream.alerts:,} alerts of {stream.alert_bytes / KILO:g} kB {every}",
+        f"{stream.alerts:,} alerts of {stream.alert_bytes / KILO:g} kB {every}, {nightly}",
         f"surveys: {stream.surveys}, whose visits come at the same moment",
         f"each consumer does {rate:g} alerts/s on processors of its own, and takes {latency:g} s without backlog",
         "Kafka takes and gives what is asked of it: its brokers and disks are not sized here",

@@ -12,7 +12,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from broker.errors import NightjarError
 from broker.kafka import certificates
-from broker.kafka.connection import MAX_MESSAGE_BYTES, Listener, client
+from broker.kafka.connection import MAX_MESSAGE_BYTES, Listener, client, is_embedded
 from broker.kafka.ends import End, ends
 from broker.kafka.limits import CLEANUP, SIZE, is_compacted, topic_settings
 from broker.kafka.properties import of_consumer, of_producer
@@ -136,6 +136,8 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
         check = f"topic {topic}"
         if topic in metadata.topics:
             yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
+        elif is_embedded(metadata):
+            yield Finding(check, "not there yet: an embedded Kafka makes it when it is first asked for")
         else:
             yield Finding(check, UNSEEN, f"{how_to_make(topic, end.servers)}, or correct its name")
     for topic in end.inputs.optional if end.inputs else ():

@@ -140,4 +140,7 @@ class Commits:
         self._due = now + next(self._waits)
         if now - self._told >= REMINDER_SECONDS:
             self._told = now
-            logger.warning("commit not taken (%s): these alerts may come again", fault.str())
+            logger.warning(
+                "commit not taken yet (%s): it is tried again",
+                fault.str(),
+            )

@@ -139,7 +139,9 @@ class KafkaSource:
         consumer.incremental_assign(partitions)
         self._settle(partitions)
         self._hold_back(partitions)
-        logger.info("assigned %s", names(partitions))
+        logger.info(
+            "assigned %s", names(partitions) if partitions else f"nothing more to {len(self._assigned)}"
+        )
 
     def _settle(self, partitions: list[TopicPartition]) -> None:
         """Pause what comes while all is paused, and resume what comes back as it went: librdkafka keeps that."""

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from broker.cli import plan
 from broker.errors import SettingsError
-from broker.sizing import Capacity, Stream, age, size
+from broker.sizing import Capacity, Stream, age, needed, size
 
 RUBIN = Stream(10_000, 37.0, 5.0, 114_000.0)
 ONE = Capacity(rate=400.0, latency_seconds=1.0, memory_mib=400.0)
@@ -18,35 +18,45 @@ def test_the_last_alert_of_a_visit_waits_for_all_before_it() -> None:
 
 
 def test_the_fewest_consumers_that_keep_the_age() -> None:
-    found = size(RUBIN, ONE, target_seconds=20.0, headroom=0.0, retention_days=7.0)
-    assert found.consumers == 2
+    assert needed(RUBIN, ONE, target_seconds=20.0, headroom=0.0) == 2
+    found = size(RUBIN, ONE, 2, retention_nights=7.0)
     assert found.age_p99_seconds <= 20.0
     assert age(RUBIN, 400.0, 1.0, 0.99) > 20.0, "one would not"
     assert found.drained_seconds == pytest.approx(12.5)
+    assert found.age_p50_seconds == pytest.approx(1.0 + (12.5 - 5.0) / 2)
 
 
 def test_backlog_is_gone_before_the_next_visit_with_room_to_spare() -> None:
-    found = size(RUBIN, ONE, target_seconds=1000.0, headroom=0.5, retention_days=7.0)
-    assert found.load <= 0.5
-    assert found.consumers == 2
+    assert needed(RUBIN, ONE, target_seconds=1000.0, headroom=0.5) == 2
+    assert (
+        size(RUBIN, ONE, 2, retention_nights=7.0).load <= 0.5 < size(RUBIN, ONE, 1, retention_nights=7.0).load
+    )
 
 
 def test_surveys_at_once_are_one_larger_visit() -> None:
-    three = size(Stream(10_000, 37.0, 5.0, 114_000.0, surveys=3), ONE, 20.0, 0.3, 7.0)
-    large = size(Stream(30_000, 37.0, 5.0, 114_000.0), ONE, 20.0, 0.3, 7.0)
-    assert three == large
-    assert three.partitions >= three.consumers > 2
+    three, large = Stream(10_000, 37.0, 5.0, 114_000.0, surveys=3), Stream(30_000, 37.0, 5.0, 114_000.0)
+    count = needed(three, ONE, 20.0, 0.3)
+    assert count == needed(large, ONE, 20.0, 0.3) > 2
+    assert size(three, ONE, count, 7.0) == size(large, ONE, count, 7.0)
+    assert size(three, ONE, count, 7.0).partitions >= count
 
 
-def test_bytes_of_a_week() -> None:
-    found = size(RUBIN, ONE, 20.0, 0.3, retention_days=7.0)
+def test_bytes_of_a_week_of_nights() -> None:
+    found = size(RUBIN, ONE, 2, retention_nights=7.0)
     assert found.megabytes_in == pytest.approx(10_000 * 0.114 / 37)
-    assert found.disk_gigabytes == pytest.approx(found.megabytes_out * 7 * 86_400 / 1000)
+    assert found.disk_gigabytes == pytest.approx(found.megabytes_out * 7 * 10 * 3600 / 1000)
 
 
 def test_what_no_number_of_consumers_keeps_is_said() -> None:
     with pytest.raises(SettingsError, match="no number of consumers keeps it"):
-        size(RUBIN, ONE, target_seconds=0.5, headroom=0.3, retention_days=7.0)
+        needed(RUBIN, ONE, target_seconds=0.5, headroom=0.3)
+
+
+def test_too_few_consumers_are_said_to_be() -> None:
+    result = CliRunner().invoke(plan.app, ["--consumers", "1"])
+    assert result.exit_code == 0
+    assert "too few: 20 s for 99 % and 30% spare need 2 consumers" in result.stdout
+    assert "too few" not in CliRunner().invoke(plan.app, ["--consumers", "2"]).stdout
 
 
 def test_the_program_prints_what_it_needs_and_assumes() -> None:
