@@ -63,6 +63,7 @@ VARIATIONS: dict[str, Options] = {
     "temperature 0.4": {"temperature": 0.4},
     "queue 512": {"queue": 512},
     "hybrid": {"label_weight": 1.0},
+    "two blocks a stage": {"network": {"blocks": 2}},
     "half the width": {"network": {"widths": (16, 32, 64)}},
     "grid of 24": {"network": {"size": 24}},
     "grid of 48, thinner": {"network": {"size": 48, "widths": (24, 48, 96)}},

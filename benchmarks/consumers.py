@@ -3,9 +3,9 @@
 - **start**: from the call of ``broker-consumer`` to its first enriched alert in the output topic; alerts wait
   there, files are in the page cache, and the cluster's ``group.initial.rebalance.delay.ms`` is 0.
 - **idle**: processor time of a consumer that holds its partitions and gets no alert.
-- **two**: two consumers of one group, each bound to a processor of its own, against one bound to one, on a topic
-  that is filled before; Kafka is bound to the processors that the consumers have, and waits for both before it deals
-  out partitions. By the clock, and by the consumers' own processor time, which leaves Kafka's out.
+- **two**: two consumers of one group, each bound to a processor of its own, against one bound to one and one that has
+  both processors, on a topic that is filled before; Kafka is bound to the processors that the consumers have, and waits
+  for both before it deals out partitions. By the clock, and by the consumers' own processor time, without Kafka's.
 - **network alone**: the same of the network without consumers and Kafka, which is what the machine allows: processors
   share caches and memory.
 
@@ -106,10 +106,10 @@ def idle(server: MeasuredKafka) -> float:
     return used / IDLE_SECONDS
 
 
-def bound(server: MeasuredKafka, topic: str, processors: Sequence[int], count: int) -> dict[str, float]:
-    """Run a consumer bound to each of some processors over the topic."""
+def bound(server: MeasuredKafka, topic: str, sets: Sequence[Sequence[int]], count: int) -> dict[str, float]:
+    """Run consumers over the topic, each bound to a set of processors; Kafka to all of these."""
     prefix = make_topic(server, PARTITIONS, **{"message.timestamp.type": "LogAppendTime"})
-    listed = ",".join(map(str, processors))
+    listed = ",".join(str(processor) for one in sets for processor in one)
     subprocess.run(
         ["taskset", "--all-tasks", "--pid", "--cpu-list", listed, str(server.pid)],
         check=True,
@@ -117,11 +117,14 @@ def bound(server: MeasuredKafka, topic: str, processors: Sequence[int], count: i
     )
     running = [
         subprocess.Popen(
-            ["taskset", "--cpu-list", str(processor), *command(server, topic, prefix, "--exit-at-end")],
+            [
+                *("taskset", "--cpu-list", ",".join(map(str, one))),
+                *command(server, topic, prefix, "--exit-at-end"),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
-        for processor in processors
+        for one in sets
     ]
     told, used = 0, 0.0
     for process in running:
@@ -157,25 +160,26 @@ def written_over(server: MeasuredKafka, topic: str) -> float:
 
 
 def compare(server: MeasuredKafka, topic: str, count: int, rounds: int, console: Console) -> None:
-    """One consumer on one processor against two on two, in turns; what their starts take is taken off."""
+    """Two consumers on a processor each, one on one, and one on both, in turns; what starts take is taken off."""
     first, second, *_ = sorted(os.sched_getaffinity(0))
-    bound(server, topic, [first, second], count)  # not counted: Kafka's own code is compiled in it
+    sides = {"one": [[first]], "two": [[first], [second]], "one on both": [[first, second]]}
+    bound(server, topic, sides["two"], count)  # not counted: Kafka's own code is compiled in it
     empty = make_topic(server, PARTITIONS)
-    rates: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
-        for processors in ([first], [first, second]):
-            begun = bound(server, empty, processors, 0)["cpu"]
-            found = bound(server, topic, processors, count)
-            number = len(processors)
-            rates[number].append((count / found["seconds"], number * count / (found["cpu"] - begun)))
+        for name, sets in sides.items():
+            begun = bound(server, empty, sets, 0)["cpu"]
+            found = bound(server, topic, sets, count)
+            rates[name].append((count / found["seconds"], len(sets) * count / (found["cpu"] - begun)))
     drop_topics(server, empty)
     for what, place in (("by the clock", 0), ("by their own processor time", 1)):
-        one, two = (statistics.median(run[place] for run in rates[number]) for number in (1, 2))
-        ratios = [b[place] / a[place] for a, b in zip(rates[1], rates[2], strict=True)]
-        console.print(
-            f"two against one, {what}: {two:,.0f} against {one:,.0f} alerts/s, {statistics.median(ratios):.2f} times "
-            f"(lowest {min(ratios):.2f})"
-        )
+        for other in ("one", "one on both"):
+            two, one = (statistics.median(run[place] for run in rates[name]) for name in ("two", other))
+            ratios = [a[place] / b[place] for a, b in zip(rates["two"], rates[other], strict=True)]
+            console.print(
+                f"two against {other}, {what}: {two:,.0f} against {one:,.0f} alerts/s, "
+                f"{statistics.median(ratios):.2f} times (lowest {min(ratios):.2f})"
+            )
 
 
 def network(processor: int, number: int) -> float:

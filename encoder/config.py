@@ -51,6 +51,9 @@ class NetworkConfig(Shape):
 
     Attributes
     ----------
+    blocks : int
+        As `Shape`, but one: every alert of a night goes through this network, most often on a processor, and a second
+        one doubles its time (docs/evaluation.md, "A lighter network").
     size : int
         Side of the grid in pixels.
     z_max : float
@@ -61,6 +64,7 @@ class NetworkConfig(Shape):
         Entries of the anomaly calibration table, for each survey.
     """
 
+    blocks: int = Field(default=1, ge=1)
     size: int = Field(default=COMMON_GRID.size, ge=8)
     z_max: float = Field(default=2.0, gt=0)
     z_bins: int = Field(default=100, ge=2)
