@@ -7,7 +7,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from broker.weights import weights_digest
-from encoder.graph import scale_by_convolution
+from encoder.config import NetworkConfig
+from encoder.export import untrained
+from encoder.graph import scale_by_convolution, state_shapes
 
 pytestmark = pytest.mark.train
 
@@ -71,3 +73,33 @@ def test_it_is_done_once(normed):
     again = normed.SerializeToString()
     assert scale_by_convolution(normed) == 0
     assert normed.SerializeToString() == again
+
+
+def fused(path, folder):
+    """Convolutions that add something in their own pass, as ONNX Runtime will run the file."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3  # it warns that such a file is for this machine
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(options.optimized_model_filepath).graph.node
+    return sum(node.op_type == "Conv" and len(node.input) == 4 for node in nodes)
+
+
+def test_every_block_s_sum_is_part_of_a_convolution(tmp_path):
+    path = tmp_path / "model.onnx"
+    untrained(path)
+    config = NetworkConfig()
+    assert fused(path, tmp_path) == len(config.widths) * config.blocks
+    hidden = onnx.load(path)
+    del hidden.graph.value_info[:]
+    onnx.save(hidden, tmp_path / "hidden.onnx")
+    assert fused(tmp_path / "hidden.onnx", tmp_path) == 0
+
+
+def test_shapes_are_stated_once(tmp_path):
+    path = tmp_path / "model.onnx"
+    untrained(path)
+    model = onnx.load(path)
+    before = model.SerializeToString()
+    assert state_shapes(model) == len(model.graph.value_info) > 0
+    assert model.SerializeToString() == before
