@@ -5,17 +5,16 @@ for both). Both models are run as the broker runs them, from their ONNX files.
 
     encoder simulate --output runs/unseen --count 4000 --visits 2 --seed 9
     git show HEAD~1:broker/models/default.onnx > before.onnx
-    python benchmarks/models.py before.onnx broker/models/default.onnx --data runs/unseen
+    python benchmarks/models.py before.onnx broker/models/default.onnx --data runs/unseen --json compared.json
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -28,7 +27,8 @@ from broker.inference import Model
 from encoder.anomaly import ARTEFACT
 from encoder.augment import as_served
 from encoder.cli.labelled import load_labelled
-from encoder.evaluate import Floats, Ints, Measured, measure
+from encoder.evaluate import DEFINITIONS, Measured, measure
+from encoder.evaluation.result import Evaluation, Section, Source, digest_of
 from encoder.fit import Labelled
 from encoder.scores import (
     Metric,
@@ -43,36 +43,15 @@ from encoder.scores import (
 CHUNK = 256
 """Alerts laid at a time."""
 
-DARK = "photometry withheld"
+METHOD = (
+    "Both models run as the broker runs them, on the same {rows:,} simulated alerts of {objects:,} objects, of a seed "
+    "that neither was trained on. Brackets: 95 % of {resamples} draws of objects, the same draws for both, so that the "
+    "difference is of pairs. One training run each: the spread between runs is not in them."
+)
 
-Outputs = Mapping[str, NDArray[np.float32]]
-Named = dict[tuple[str, str], tuple[NDArray[np.int64], Metrics]]
-"""By table and row: which alerts a row is about, and its metrics over these."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One metric of both models.
-
-    Attributes
-    ----------
-    table, row, metric : str
-    before, after : Measured
-    difference : Measured
-        After minus before.
-    """
-
-    table: str
-    row: str
-    metric: str
-    before: Measured
-    after: Measured
-    difference: Measured
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether the interval of the difference leaves out zero."""
-        return self.difference.low > 0 or self.difference.high < 0
+Outputs: TypeAlias = Mapping[str, NDArray[np.float32]]
+Asked: TypeAlias = dict[str, tuple[NDArray[np.int64], Metrics]]
+"""By table: which alerts it is about, and its metrics over these."""
 
 
 def outputs_of(model: Model, alerts: Labelled, *, dark: bool = False) -> Outputs:
@@ -88,72 +67,84 @@ def outputs_of(model: Model, alerts: Labelled, *, dark: bool = False) -> Outputs
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
-def metrics_of(contract: ModelContract, alerts: Labelled, lit: Outputs, dark: Outputs) -> Named:
-    """Every metric of the card that needs no other network."""
-    named: Named = {}
-    named |= dict(_morphology(contract, alerts, lit))
-    for name, outputs in (("redshift", lit), (f"redshift, {DARK}", dark)):
-        named |= dict(_redshift(contract, alerts, outputs, name))
-    named |= dict(_anomaly(contract, alerts, lit))
-    return named
+def metrics_of(model: Model, alerts: Labelled) -> Asked:
+    """Give every metric of the card that needs no other network."""
+    contract, lit = model.contract, outputs_of(model, alerts)
+    dark = outputs_of(model, alerts, dark=True)
+    return {
+        **dict(_morphology(contract, alerts, lit)),
+        **dict(_redshift(contract, alerts, lit, "")),
+        **dict(_redshift(contract, alerts, dark, ", photometry withheld")),
+        **dict(_anomaly(contract, alerts, lit)),
+    }
 
 
-Row = tuple[tuple[str, str], tuple[Ints, Metrics]]
+Answer: TypeAlias = Iterator[tuple[str, tuple[NDArray[np.int64], Metrics]]]
 
 
-def _morphology(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> Iterator[Row]:
+def _morphology(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> Answer:
     rows = np.flatnonzero(alerts.label.numpy() >= 0)
     truth, probability = alerts.label.numpy()[rows], outputs["morphology"][rows].astype(np.float64)
     guess = probability.argmax(axis=1)
-    metrics = class_metrics(truth, guess) | {"ece": calibration(truth, probability)}
-    yield ("morphology", "all"), (rows, metrics)
-    yield ("recall", "all"), (rows, recall_metrics(truth, guess, contract.morphology_classes))
+    yield "morphology", (rows, class_metrics(truth, guess) | {"ece": calibration(truth, probability)})
+    yield "recall", (rows, recall_metrics(truth, guess, contract.morphology_classes))
 
 
-def _redshift(contract: ModelContract, alerts: Labelled, outputs: Outputs, name: str) -> Iterator[Row]:
+def _redshift(contract: ModelContract, alerts: Labelled, outputs: Outputs, how: str) -> Answer:
     redshift, survey = alerts.redshift.numpy(), alerts.boxes.survey.numpy()
     for index, one in enumerate(SURVEYS):
         rows = np.flatnonzero((redshift < contract.z_max) & (survey == index))
         pdf = outputs["redshift"][rows].astype(np.float64)
-        yield (name, one.value), (rows, redshift_metrics(redshift[rows].astype(float), pdf, contract.z_max))
+        metrics = redshift_metrics(redshift[rows].astype(float), pdf, contract.z_max)
+        yield f"redshift, {one.value}{how}", (rows, metrics)
 
 
-def _anomaly(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> Iterator[Row]:
+def _anomaly(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> Answer:
     strange = alerts.label.numpy() == contract.morphology_classes.index(ARTEFACT)
     survey = alerts.boxes.survey.numpy()
     for index, one in enumerate(SURVEYS):
         rows = np.flatnonzero(survey == index)
         for view in ("anomaly", *(view for view in ANOMALY_VIEWS if view in outputs)):
-            score: Floats = outputs[view][rows].astype(np.float64)
-            yield ("anomaly", f"{one.value}, {view}"), (rows, anomaly_metrics(score, strange[rows]))
+            score = outputs[view][rows].astype(np.float64)
+            yield f"anomaly, {one.value}, {view}", (rows, anomaly_metrics(score, strange[rows]))
 
 
-def compare(before: Named, after: Named, object_id: NDArray[Any], resamples: int) -> list[Compared]:
+def compare(before: Asked, after: Asked, object_id: NDArray[Any], resamples: int) -> Section:
     """Measure both and their difference, over the same resampled objects."""
-    found = []
-    pairs = [(key, name) for key in before if key in after for name in before[key][1]]
-    for (table, row), name in track(pairs, "measuring", transient=True):
-        rows, old = before[table, row]
-        one, other = old[name], after[table, row][1][name]
-        objects = object_id[rows]
-        numbers = (measure(metric, objects, 1, resamples) for metric in (one, other, _gap(one, other)))
-        found.append(Compared(table, row, name, *numbers))
-    return found
+    tables = {}
+    for table in track([name for name in before if name in after], "measuring", transient=True):
+        rows, old = before[table]
+        new, objects = after[table][1], object_id[rows]
+        sides = {
+            "before": old,
+            "after": new,
+            "after - before": {name: _gap(old[name], new[name]) for name in old},
+        }
+        tables[table] = {
+            side: {name: measure(metric, objects, 1, resamples) for name, metric in metrics.items()}
+            for side, metrics in sides.items()
+        }
+    words = METHOD.format(rows=len(object_id), objects=len(np.unique(object_id)), resamples=resamples)
+    return Section(title="Two models", method=words, tables=tables, definitions=DEFINITIONS)
 
 
-def _gap(one: Metric, other: Metric) -> Callable[[Ints], float]:
+def _gap(one: Metric, other: Metric) -> Metric:
     return lambda rows: other(rows) - one(rows)
 
 
-def show(compared: list[Compared], console: Console) -> None:
+def show(section: Section, console: Console) -> None:
     """Print one line a metric; a star where the interval of the difference leaves out zero."""
-    table = Table("", "metric", "before", "after", "difference")
-    for one in compared:
-        mark = " *" if one.told_apart else ""
-        table.add_row(
-            f"{one.table}, {one.row}", one.metric, str(one.before), str(one.after), f"{one.difference}{mark}"
-        )
+    table = Table("", "metric", "before", "after", "after - before")
+    for title, sides in section.tables.items():
+        for metric in sides["before"]:
+            old, new, gap = (sides[side][metric] for side in ("before", "after", "after - before"))
+            table.add_row(title, metric, str(old), str(new), f"{gap}{' *' if _told_apart(gap) else ''}")
+    console.print(section.method)
     console.print(table)
+
+
+def _told_apart(difference: Measured) -> bool:
+    return difference.low > 0 or difference.high < 0
 
 
 def main(
@@ -161,36 +152,28 @@ def main(
     after: Annotated[Path, typer.Argument(help="Another.")],
     data: Annotated[Path, typer.Option(help="Labelled shards that neither model was trained on.")],
     resamples: Annotated[int, typer.Option(min=10, help="Of the objects, for intervals.")] = 400,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every number there, as `encoder evaluate` does.")
+    ] = None,
 ) -> None:
     """Compare two models on the same held-out simulation."""
-    torch.set_num_threads(2)
     alerts, classes = load_labelled(data)
-    named = []
-    for path in (before, after):
-        model = Model.load(path)
+    models = [Model.load(path) for path in (before, after)]
+    for path, model in zip((before, after), models, strict=True):
         if model.contract.morphology_classes != classes:
-            raise SystemExit(
-                f"{path} knows the classes {model.contract.morphology_classes}, {data} has {classes}"
-            )
-        named.append(
-            metrics_of(
-                model.contract, alerts, outputs_of(model, alerts), outputs_of(model, alerts, dark=True)
-            )
+            raise SystemExit(f"{path} has classes {model.contract.morphology_classes}, {data} has {classes}")
+    section = compare(*(metrics_of(model, alerts) for model in models), alerts.object_id, resamples)
+    show(section, Console(width=140))
+    if json_file is not None:
+        evaluation = Evaluation(
+            encoder=after.name,
+            weights_digest=models[1].contract.weights_digest,
+            version=version("nightjar"),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            sources=(Source(name=data.name, content="shards", rows=len(alerts), digest=digest_of(data)),),
+            sections=(section,),
         )
-    compared = compare(named[0], named[1], alerts.object_id, resamples)
-    console = Console(width=140)
-    console.print(f"{len(alerts)} alerts of {len(np.unique(alerts.object_id))} objects, all simulated")
-    show(compared, console)
-    if json_out is not None:
-        json_out.write_text(json.dumps([_plain(one) for one in compared], indent=1) + "\n")
-
-
-def _plain(one: Compared) -> dict[str, Any]:
-    return {
-        name: value.model_dump() if isinstance(value, Measured) else value
-        for name, value in asdict(one).items()
-    }
+        json_file.write_text(evaluation.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
