@@ -7,22 +7,23 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import KafkaError as Fault
 from confluent_kafka import Message as KafkaMessage
 
 from broker.alert import Message
 from broker.errors import KafkaError, Unavailable
+from broker.kafka.beginnings import placed
 from broker.kafka.commits import Commits, after, listed
 from broker.kafka.connection import Listener, await_broker, client, look
 from broker.kafka.faults import REFUSALS, as_ours
 from broker.kafka.gather import Gatherer
-from broker.kafka.offsets import at_time, committed, patiently, places_of, watermarks
+from broker.kafka.offsets import committed, patiently, places_of, watermarks
+from broker.kafka.pauses import Pauses
 from broker.kafka.properties import of_consumer
 from broker.kafka.terms import Place, as_message, asking, names, place_of
 from broker.kafka.topics import await_topics
@@ -74,8 +75,7 @@ class KafkaSource:
         self._assignments = 0
         self._gone: set[Place] = set()
         self._aside: list[KafkaMessage] = []
-        self._paused = False
-        self._kept_paused: set[Place] = set()
+        self._pauses = Pauses(self._consumer)
         self._closing = False
         self._gather = Gatherer(self._consumer.consume, limits.batch_bytes, lambda: bool(self._gone))
         self._topics: list[str] = []
@@ -131,64 +131,23 @@ class KafkaSource:
         if self._assigned is None or partitions:
             self._joined_at = time.monotonic()
         places = {place_of(partition) for partition in partitions}
-        self._assigned = (self._assigned or set()) | places
+        self._assigned = self._held | places
         self._assignments += 1
         self._tenures |= dict.fromkeys(places, self._assignments)
         if partitions and self._limits.start != "earliest":
-            partitions = patiently(partial(self._placed, partitions), self._stop)
+            where = (self._limits.start, self._there_at_start, self._commits.add)
+            partitions = patiently(partial(placed, self._consumer, partitions, *where), self._stop)
         consumer.incremental_assign(partitions)
-        self._settle(partitions)
+        self._pauses.settle(partitions)
         self._hold_back(partitions)
         logger.info(
             "assigned %s", names(partitions) if partitions else f"nothing more to {len(self._assigned)}"
         )
 
-    def _settle(self, partitions: list[TopicPartition]) -> None:
-        """Pause what comes while all is paused, and resume what comes back as it went: librdkafka keeps that."""
-        if self._paused:
-            self._consumer.pause(partitions)
-        elif kept := [partition for partition in partitions if place_of(partition) in self._kept_paused]:
-            self._consumer.resume(kept)
-        self._kept_paused -= {place_of(partition) for partition in partitions}
-
     def _hold_back(self, partitions: list[TopicPartition]) -> None:
         """Take nothing more in this poll of what left and came back in it: all it has given of that is the former."""
         if any(place_of(partition) in self._gone for partition in partitions):
-            self._pause()
-
-    def _pause(self) -> None:
-        if not self._paused:
-            self._have_done("pausing", self._consumer.pause)
-        self._paused = True
-
-    def _have_done(self, doing: str, call: Callable[[list[TopicPartition]], None]) -> None:
-        """Have librdkafka do something to all we hold: where it never comes back, `broker.cli.stuck` ends the process.
-
-        It holds the interpreter meanwhile, so that no thread of ours could say when it is enough.
-        """
-        if self._assigned:
-            with asking(doing):
-                call([TopicPartition(*place) for place in self._assigned])
-
-    def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Begin where the settings say where the group has committed nothing; else the committed offset stands."""
-        found = committed(self._consumer, partitions)
-        stands = [partition for partition in found if partition.offset >= 0]
-        fresh = [partition for partition in found if partition.offset < 0]
-        if isinstance(start := self._limits.start, datetime):
-            begun = at_time(self._consumer, fresh, start)
-            self._commits.add({place_of(partition): partition.offset for partition in begun})
-            return stands + begun
-        return stands + [self._at_end_or_new(partition) for partition in fresh]
-
-    def _at_end_or_new(self, partition: TopicPartition) -> TopicPartition:
-        """Begin at the end of a topic that was there at start, and at the beginning of one made since."""
-        if partition.topic not in self._there_at_start:
-            return TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING)
-        _, end = watermarks(self._consumer, place_of(partition))
-        # Committed with the next batch, or on leaving: whoever takes over goes on from here, not from a later end.
-        self._commits.add({place_of(partition): end})
-        return TopicPartition(partition.topic, partition.partition, end)
+            self._pauses.pause(self._held)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # What is pending was written, only its commit is not through; a batch in hand is no longer ours to commit.
@@ -207,10 +166,9 @@ class KafkaSource:
         self._commits.heard(fault, answers)
 
     def _forget(self, places: set[Place]) -> None:
-        self._assigned = (self._assigned or set()) - places
+        self._assigned = self._held - places
         self._gone |= places
-        if self._paused:
-            self._kept_paused |= places
+        self._pauses.forget(places)
         self._aside = [one for one in self._aside if (one.topic(), one.partition()) not in places]
         self._joined_at = time.monotonic()
         for place in places:
@@ -230,7 +188,7 @@ class KafkaSource:
             When the cluster refuses us.
         """
         self._discover()
-        self._resume()
+        self._pauses.resume(self._held)
         self._gone.clear()
         with asking("reading"):
             aside = self._set_aside()
@@ -268,19 +226,13 @@ class KafkaSource:
         KafkaError, ConfigurationError
             As `poll`.
         """
-        self._pause()
+        self._pauses.pause(self._held)
         with asking("staying in the group"):
             message = self._consumer.poll(0.0)
-        if (
-            message is not None
-        ):  # of a partition that has just come, before it could be paused: for the next poll
+        # Of a partition that has just come, before it could be paused: for the next poll.
+        if message is not None:
             self._aside.append(message)
         self._listener.check()
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._have_done("resuming", self._consumer.resume)
-        self._paused = False
 
     def holds(self, message: Message) -> bool:
         """Whether the message's partition is ours, without a break since it was taken."""
@@ -336,6 +288,10 @@ class KafkaSource:
         """
         self._commits.add(after(message for message in batch if self.holds(message)))
         self._commits.send()
+
+    @property
+    def _held(self) -> set[Place]:
+        return self._assigned or set()
 
     @property
     def assigned(self) -> int | None:
