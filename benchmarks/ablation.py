@@ -85,6 +85,7 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    recipe: str
     options: dict[str, Any]
     epochs: int
     seconds: float
@@ -237,9 +238,7 @@ def run(name: str, bench: Bench, output: Path, epochs: int, console: Console) ->
     epochs : int
     console : Console
     """
-    options = dict(VARIATIONS[name])
-    trained = options.pop("epochs", epochs)
-    config = PretrainConfig.model_validate({**options, "epochs": max(1, trained)})
+    options, trained, config = recipe_of(name, epochs)
     if trained:
         done = pretrain(
             config, bench.alerts.boxes[bench.seen], bench.alerts.label[bench.seen], output, console=console
@@ -252,6 +251,7 @@ def run(name: str, bench: Bench, output: Path, epochs: int, console: Console) ->
     np.savez(output / "said.npz", **said)
     row = Row(
         name=name,
+        recipe=config.digest(),
         options=options,
         epochs=trained,
         seconds=round(last["seconds"], 1),
@@ -260,6 +260,21 @@ def run(name: str, bench: Bench, output: Path, epochs: int, console: Console) ->
         scores=scores,
     )
     (output / "row.json").write_text(row.model_dump_json(indent=1))
+    return row
+
+
+def recipe_of(name: str, epochs: int) -> tuple[dict[str, Any], int, PretrainConfig]:
+    """Give what a variation changes, how many epochs it takes, and its whole recipe."""
+    options = dict(VARIATIONS[name])
+    trained = options.pop("epochs", epochs)
+    return options, trained, PretrainConfig.model_validate({**options, "epochs": max(1, trained)})
+
+
+def read(path: Path, config: PretrainConfig) -> Row:
+    """Read what a run found, which must be one of this recipe."""
+    row = Row.model_validate_json(path.read_text())
+    if row.recipe != config.digest():
+        raise SystemExit(f"{path} was made with another recipe: remove its folder, or give another --output")
     return row
 
 
@@ -344,7 +359,7 @@ def main(
         console.print(f"{len(rows) + 1} of {len(names)}: {name}")
         known = output / _folder(name) / "row.json"
         if known.exists():
-            rows.append(Row.model_validate_json(known.read_text()))
+            rows.append(read(known, recipe_of(name, epochs)[2]))
             if name != names[-1]:
                 continue
         else:

@@ -8,7 +8,7 @@ for both). Both models are run as the broker runs them, from their ONNX files.
     python benchmarks/models.py before.onnx broker/models/default.onnx --data runs/unseen --json compared.json
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +34,7 @@ from encoder.scores import (
     Metric,
     Metrics,
     anomaly_metrics,
-    calibration,
+    calibration_metrics,
     class_metrics,
     recall_metrics,
     redshift_metrics,
@@ -43,10 +43,12 @@ from encoder.scores import (
 CHUNK = 256
 """Alerts laid at a time."""
 
+RECALL = "share of the alerts of this class whose most probable class it is"
+
 METHOD = (
-    "Both models run as the broker runs them, on the same {rows:,} simulated alerts of {objects:,} objects, of a seed "
-    "that neither was trained on. Brackets: 95 % of {resamples} draws of objects, the same draws for both, so that the "
-    "difference is of pairs. One training run each: the spread between runs is not in them."
+    "Both models run as the broker runs them, on the same {rows:,} simulated alerts of {objects:,} objects, on which "
+    "neither may have been trained. Brackets: 95 % of {resamples} draws of objects, the same draws for both, so that "
+    "the difference is of pairs. One training run each: the spread between runs is not in them."
 )
 
 Outputs: TypeAlias = Mapping[str, NDArray[np.float32]]
@@ -86,7 +88,7 @@ def _morphology(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> 
     rows = np.flatnonzero(alerts.label.numpy() >= 0)
     truth, probability = alerts.label.numpy()[rows], outputs["morphology"][rows].astype(np.float64)
     guess = probability.argmax(axis=1)
-    yield "morphology", (rows, class_metrics(truth, guess) | {"ece": calibration(truth, probability)})
+    yield "morphology", (rows, class_metrics(truth, guess) | calibration_metrics(truth, probability))
     yield "recall", (rows, recall_metrics(truth, guess, contract.morphology_classes))
 
 
@@ -94,13 +96,14 @@ def _redshift(contract: ModelContract, alerts: Labelled, outputs: Outputs, how: 
     redshift, survey = alerts.redshift.numpy(), alerts.boxes.survey.numpy()
     for index, one in enumerate(SURVEYS):
         rows = np.flatnonzero((redshift < contract.z_max) & (survey == index))
-        pdf = outputs["redshift"][rows].astype(np.float64)
+        pdf = outputs["photoz_pdf"][rows].astype(np.float64)
         metrics = redshift_metrics(redshift[rows].astype(float), pdf, contract.z_max)
         yield f"redshift, {one.value}{how}", (rows, metrics)
 
 
 def _anomaly(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> Answer:
-    strange = alerts.label.numpy() == contract.morphology_classes.index(ARTEFACT)
+    names = np.array(contract.morphology_classes)
+    strange = np.append(names == ARTEFACT, False)[alerts.label.numpy()]  # -1, unknown, is the last
     survey = alerts.boxes.survey.numpy()
     for index, one in enumerate(SURVEYS):
         rows = np.flatnonzero(survey == index)
@@ -109,11 +112,15 @@ def _anomaly(contract: ModelContract, alerts: Labelled, outputs: Outputs) -> Ans
             yield f"anomaly, {one.value}, {view}", (rows, anomaly_metrics(score, strange[rows]))
 
 
-def compare(before: Asked, after: Asked, object_id: NDArray[Any], resamples: int) -> Section:
-    """Measure both and their difference, over the same resampled objects."""
+def compare(
+    before: Asked, after: Asked, object_id: NDArray[Any], resamples: int, names: Sequence[str] = ()
+) -> Section:
+    """Measure both and their difference, over the same resampled objects; ``names`` say which models they are."""
     tables = {}
     for table in track([name for name in before if name in after], "measuring", transient=True):
         rows, old = before[table]
+        if not np.array_equal(rows, after[table][0]):
+            raise SystemExit(f"{table}: the models are asked about different alerts, their z_max differ")
         new, objects = after[table][1], object_id[rows]
         sides = {
             "before": old,
@@ -124,8 +131,9 @@ def compare(before: Asked, after: Asked, object_id: NDArray[Any], resamples: int
             side: {name: measure(metric, objects, 1, resamples) for name, metric in metrics.items()}
             for side, metrics in sides.items()
         }
+    defined = DEFINITIONS | dict.fromkeys(tables.get("recall", {}).get("before", {}), RECALL)
     words = METHOD.format(rows=len(object_id), objects=len(np.unique(object_id)), resamples=resamples)
-    return Section(title="Two models", method=words, tables=tables, definitions=DEFINITIONS)
+    return Section(title="Two models", method=words, tables=tables, definitions=defined, remarks=tuple(names))
 
 
 def _gap(one: Metric, other: Metric) -> Metric:
@@ -139,7 +147,8 @@ def show(section: Section, console: Console) -> None:
         for metric in sides["before"]:
             old, new, gap = (sides[side][metric] for side in ("before", "after", "after - before"))
             table.add_row(title, metric, str(old), str(new), f"{gap}{' *' if _told_apart(gap) else ''}")
-    console.print(section.method)
+    for line in (section.method, *section.remarks):
+        console.print(line)
     console.print(table)
 
 
@@ -162,7 +171,13 @@ def main(
     for path, model in zip((before, after), models, strict=True):
         if model.contract.morphology_classes != classes:
             raise SystemExit(f"{path} has classes {model.contract.morphology_classes}, {data} has {classes}")
-    section = compare(*(metrics_of(model, alerts) for model in models), alerts.object_id, resamples)
+    names = [
+        f"{side}: {model.contract.name} {model.contract.version}, {model.contract.mmac:.1f} MMAC, weights "
+        f"{model.contract.weights_digest[:12]}"
+        for side, model in zip(("before", "after"), models, strict=True)
+    ]
+    asked = [metrics_of(model, alerts) for model in models]
+    section = compare(*asked, alerts.object_id, resamples, names)
     show(section, Console(width=140))
     if json_file is not None:
         evaluation = Evaluation(

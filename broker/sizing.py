@@ -1,12 +1,13 @@
 """How many consumers and partitions a stream of visits needs, by the model of a queue.
 
-Fitted to ten visits of 10,000 alerts on two processors it said 25 s and 47 s for the median and the 99th percentile of
-a visit of 40,000; 29 s and 44 s were measured (docs/performance.md). More than one consumer was not held against it.
+How far its ages were from those of a visit of 40,000 alerts is in docs/performance.md. More than one consumer was not
+held against it.
 
 Visits are bursts into a queue that drains at a constant rate, the consumers' together: what a visit brings beyond the
 rate waits, the last alert longest. While a visit of N alerts is published over b seconds and drained at R a second, its
 last alert leaves max(0, N / R - b) seconds after its publication, and the latency of a quiet alert later; the one at
-share q of the visit waits q of that. Backlog is 0 before the next visit where N / R is below the period.
+share q of the visit waits q of that. Backlog is 0 before the next visit where N / R is below the period; elsewhere it
+grows with each visit.
 """
 
 import math
@@ -75,21 +76,23 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is needed, and what follows from it.
+    """What so many consumers do, and what the stream takes.
 
     Attributes
     ----------
     consumers, partitions : int
     drained_seconds : float
-        After the first alert of a visit.
+        After the first alert of a visit; infinite, as are the ages, where the backlog grows from visit to visit.
     age_p50_seconds, age_p99_seconds, age_max_seconds : float
         From publication to output.
     load : float
-        Share of the time that there is backlog.
+        Share of the time that there is backlog; 1 or more where there always is.
+    backlog_alerts, backlog_seconds : float
+        What is left at the end of a night, and how long it takes from then on.
     megabytes_in, megabytes_out : float
         A second, on average over the period.
     disk_gigabytes : float
-        Of the outputs of so many nights, one copy.
+        Of the outputs of so many days, one copy.
     memory_mib : float
         Of all consumers.
     """
@@ -101,6 +104,8 @@ class Sizing:
     age_p99_seconds: float
     age_max_seconds: float
     load: float
+    backlog_alerts: float
+    backlog_seconds: float
     megabytes_in: float
     megabytes_out: float
     disk_gigabytes: float
@@ -150,7 +155,7 @@ def needed(stream: Stream, consumer: Capacity, target_seconds: float, headroom: 
     return max(1, math.ceil(rate / consumer.rate))
 
 
-def size(stream: Stream, consumer: Capacity, count: int, retention_nights: float) -> Sizing:
+def size(stream: Stream, consumer: Capacity, count: int, retention_days: float) -> Sizing:
     """Say what so many consumers do, and what the stream takes.
 
     Parameters
@@ -159,22 +164,39 @@ def size(stream: Stream, consumer: Capacity, count: int, retention_nights: float
     consumer : Capacity
     count : int
         Of consumers.
-    retention_nights : float
+    retention_days : float
+
+    Returns
+    -------
+    Sizing
     """
     together = count * consumer.rate
     flow = stream.alerts * stream.alert_bytes / stream.period_seconds
     out = stream.alerts * (stream.alert_bytes + BYTES_OF_ENRICHMENT) / stream.period_seconds
-    median, p99, last = (age(stream, together, consumer.latency_seconds, share) for share in (0.5, 0.99, 1.0))
+    load = stream.alerts / together / stream.period_seconds
+    median, p99, last = (
+        age(stream, together, consumer.latency_seconds, share) if load < 1 else math.inf
+        for share in (0.5, 0.99, 1.0)
+    )
+    left = max(0.0, stream.alerts / stream.period_seconds - together) * stream.night_hours * HOUR_SECONDS
     return Sizing(
         consumers=count,
         partitions=count * math.ceil(4 / count) if count < 4 else count,  # noqa: PLR2004 -- room to grow
-        drained_seconds=max(stream.burst_seconds, stream.alerts / together),
+        drained_seconds=max(stream.burst_seconds, stream.alerts / together) if load < 1 else math.inf,
         age_p50_seconds=median,
         age_p99_seconds=p99,
         age_max_seconds=last,
-        load=stream.alerts / together / stream.period_seconds,
+        load=load,
+        backlog_alerts=left,
+        backlog_seconds=left / together,
         megabytes_in=flow / 1e6,
         megabytes_out=out / 1e6,
-        disk_gigabytes=out * retention_nights * stream.night_hours * HOUR_SECONDS / GIGABYTE,
+        disk_gigabytes=out * _hours(stream, retention_days) * HOUR_SECONDS / GIGABYTE,
         memory_mib=count * consumer.memory_mib,
     )
+
+
+def _hours(stream: Stream, days: float) -> float:
+    """Give the most hours of visits that so many days hold: whole nights, and what of one fits into the rest."""
+    whole = math.floor(days)
+    return whole * stream.night_hours + min(24 * (days - whole), stream.night_hours)

@@ -116,7 +116,12 @@ def export(model: AlertModel, provenance: Provenance, path: Path, grid: Grid = C
     return contract
 
 
-def untrained(path: Path, seed: int = 0, classes: tuple[str, ...] = UNTRAINED_CLASSES) -> ModelContract:
+def untrained(
+    path: Path,
+    seed: int = 0,
+    classes: tuple[str, ...] = UNTRAINED_CLASSES,
+    config: NetworkConfig = NetworkConfig(),  # noqa: B008 -- frozen
+) -> ModelContract:
     """Write a network of seeded random weights, marked as untrained: for tests, never shipped.
 
     Parameters
@@ -124,6 +129,7 @@ def untrained(path: Path, seed: int = 0, classes: tuple[str, ...] = UNTRAINED_CL
     path : Path
     seed : int
     classes : tuple of str
+    config : NetworkConfig
 
     Returns
     -------
@@ -131,7 +137,7 @@ def untrained(path: Path, seed: int = 0, classes: tuple[str, ...] = UNTRAINED_CL
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AlertModel(NetworkConfig(), classes)
+        model = AlertModel(config, classes)
         model.anomaly.prototypes.normal_(0, 0.1)
     return export(
         model,

@@ -15,8 +15,15 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper
 
+from broker.errors import NightjarError
+
 IMAGES = "images"
 """Name of the first axis within the network: rows times bands."""
+
+
+class GraphError(NightjarError):
+    """A graph that cannot be laid out."""
+
 
 CHANNEL_AXES = 3
 """Axes of a norm's scale as it is exported, (channels, 1, 1)."""
@@ -63,11 +70,20 @@ def state_shapes(graph: onnx.ModelProto) -> int:
     -------
     int
         How many there were.
+
+    Raises
+    ------
+    GraphError
+        One whose shape is not known.
     """
     body, shapes = graph.graph, shapes_of_one(graph)
     given = {node.input[0] for node in body.node if node.op_type == "Conv"} - {one.name for one in body.input}
     del body.value_info[:]
     for name in sorted(given):
+        if 0 in shapes.get(name, [0]):
+            raise GraphError(
+                f"{name}: its shape ({shapes.get(name)}) does not follow from the graph's inputs"
+            )
         shape = [IMAGES, *shapes[name][1:]]
         body.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     return len(given)

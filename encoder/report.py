@@ -18,9 +18,10 @@ from encoder.fit import Labelled, Seen, fit_morphology, fit_redshift, redshift_i
 from encoder.heads import Head
 from encoder.model import AlertModel
 from encoder.scores import (
+    Metric,
     Metrics,
     anomaly_metrics,
-    calibration,
+    calibration_metrics,
     class_metrics,
     recall_metrics,
     redshift_metrics,
@@ -29,7 +30,7 @@ from encoder.scores import (
 Row = dict[str, Measured]
 Table = dict[str, Row]
 
-Bootstrap = Callable[[Callable[[Ints], float]], Measured]
+Bootstrap = Callable[[Metric], Measured]
 
 
 class Report(BaseModel):
@@ -125,7 +126,7 @@ class Examination:
             "chance": draws.integers(0, len(self.model.classes), len(truth)),
         }
         table = {name: _row(class_metrics(truth, guess), boot) for name, guess in guesses.items()}
-        table["this model"]["ece"] = boot(calibration(truth, probability))
+        table["this model"] |= _row(calibration_metrics(truth, probability), boot)
         return table
 
     def _random_guess(self) -> Ints:

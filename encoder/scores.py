@@ -5,7 +5,7 @@ the same rows.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ Metric: TypeAlias = Callable[[Ints], float]
 Metrics: TypeAlias = dict[str, Metric]
 
 HIGH_SCORE = 0.9
+"""What an alert of the top tenth of the usual ones has, where the calibration holds."""
 
 
 def class_metrics(truth: Ints, guess: Ints) -> Metrics:
@@ -28,9 +29,9 @@ def class_metrics(truth: Ints, guess: Ints) -> Metrics:
     }
 
 
-def calibration(truth: Ints, probability: Floats) -> Metric:
+def calibration_metrics(truth: Ints, probability: Floats) -> Metrics:
     """Give the expected calibration error of probabilities (n, classes)."""
-    return lambda rows: evaluate.expected_calibration_error(truth[rows], probability[rows])
+    return {"ece": lambda rows: evaluate.expected_calibration_error(truth[rows], probability[rows])}
 
 
 def recall_metrics(truth: Ints, guess: Ints, classes: Sequence[str]) -> Metrics:
@@ -85,7 +86,7 @@ def _recall(truth: Ints, guess: Ints, index: int) -> Metric:
     return metric
 
 
-def _high_share(score: Floats, mine: NDArray[Any]) -> Metric:
+def _high_share(score: Floats, mine: Bools) -> Metric:
     def share(rows: Ints) -> float:
         chosen = score[rows][mine[rows]]
         return float((chosen > HIGH_SCORE).mean()) if len(chosen) else float("nan")

@@ -1,5 +1,6 @@
 """``broker-plan``: consumers and partitions for a night of visits."""
 
+import math
 from typing import Annotated
 
 import typer
@@ -7,7 +8,8 @@ import typer
 from broker.cadence import RUBIN_PERIOD_SECONDS
 from broker.cli.ending import ShowVersion, exit_codes
 from broker.cli.tables import table
-from broker.sizing import BYTES_OF_ENRICHMENT, Capacity, Sizing, Stream, needed, size
+from broker.errors import SettingsError
+from broker.sizing import BYTES_OF_ENRICHMENT, HOUR_SECONDS, Capacity, Sizing, Stream, needed, size
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -39,9 +41,7 @@ def plan(
     consumers: Annotated[
         int | None, typer.Option(min=1, help="Say what so many would do. Default: as many as are needed.")
     ] = None,
-    night_hours: Annotated[
-        float, typer.Option(min=0.1, max=24.0, help="For so long visits come each night.")
-    ] = 10.0,
+    night_hours: Annotated[float, typer.Option(min=0.1, max=24.0, help="Hours of visits in a night.")] = 10.0,
     retention_days: Annotated[float, typer.Option(min=0.01, help="Of the outputs.")] = 7.0,
     show_version: ShowVersion = False,  # noqa: ARG001 - answered before
 ) -> None:
@@ -59,14 +59,11 @@ def plan(
     with exit_codes("broker-plan"):
         stream = Stream(alerts_per_visit, period, burst, alert_kb * KILO, surveys, night_hours)
         one = Capacity(rate, latency, memory_mib)
-        fewest = needed(stream, one, target_age, headroom)
-        found = size(stream, one, consumers or fewest, retention_days)
+        found = size(stream, one, consumers or needed(stream, one, target_age, headroom), retention_days)
         for line in table(("needed" if consumers is None else "asked", ""), _rows(found, retention_days)):
             typer.echo(line)
-        if found.consumers < fewest:
-            typer.echo(
-                f"\ntoo few: {target_age:g} s for 99 % and {headroom:.0%} spare need {fewest} consumers"
-            )
+        if consumers is not None and (short := _short_of(consumers, stream, one, target_age, headroom)):
+            typer.echo(f"\n{short}")
         typer.echo("\nassumed:")
         for line in _assumptions(stream, rate, latency, headroom):
             typer.echo(f"  {line}")
@@ -76,16 +73,39 @@ def _rows(found: Sizing, days: float) -> list[tuple[str, str]]:
     return [
         ("consumers", f"{found.consumers}"),
         ("partitions, of input and outputs each", f"{found.partitions}"),
-        ("backlog gone after", f"{found.drained_seconds:.1f} s"),
-        ("share of the time with backlog", f"{found.load:.0%}"),
-        ("age at output, half of the alerts", f"{found.age_p50_seconds:.1f} s"),
-        ("age at output, 99 % of the alerts", f"{found.age_p99_seconds:.1f} s"),
-        ("age at output, the last of a visit", f"{found.age_max_seconds:.1f} s"),
+        ("backlog gone after", _seconds(found.drained_seconds, "never")),
+        ("share of the time with backlog", f"{min(1.0, found.load):.0%}"),
+        *_left_over(found),
+        ("age at output, half of the alerts", _seconds(found.age_p50_seconds)),
+        ("age at output, 99 % of the alerts", _seconds(found.age_p99_seconds)),
+        ("age at output, the last of a visit", _seconds(found.age_max_seconds)),
         ("in, on average", f"{found.megabytes_in:.0f} MB/s"),
         ("out, on average, one copy", f"{found.megabytes_out:.0f} MB/s"),
-        (f"disk of the whole outputs of {days:g} nights, one copy", f"{found.disk_gigabytes:,.0f} GB"),
+        (f"disk of the whole outputs for {days:g} days, one copy", f"{found.disk_gigabytes:,.0f} GB"),
         ("memory of the consumers, together", f"{found.memory_mib:,.0f} MiB"),
     ]
+
+
+def _left_over(found: Sizing) -> list[tuple[str, str]]:
+    if not found.backlog_alerts:
+        return []
+    hours = f"{found.backlog_seconds / HOUR_SECONDS:.1f} h"
+    return [("backlog at the end of a night", f"{found.backlog_alerts:,.0f} alerts, gone {hours} later")]
+
+
+def _seconds(seconds: float, otherwise: str = "grows from visit to visit") -> str:
+    return f"{seconds:.1f} s" if math.isfinite(seconds) else otherwise
+
+
+def _short_of(count: int, stream: Stream, one: Capacity, target: float, headroom: float) -> str:
+    """Say by how much so many consumers are too few; nothing where they are enough."""
+    try:
+        fewest = needed(stream, one, target, headroom)
+    except SettingsError as error:
+        return str(error)
+    if count >= fewest:
+        return ""
+    return f"too few: {target:g} s for 99 % and {headroom:.0%} spare need {fewest} consumers"
 
 
 def _assumptions(stream: Stream, rate: float, latency: float, headroom: float) -> list[str]:

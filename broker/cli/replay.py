@@ -18,7 +18,8 @@ from broker.cli.clusters import Servers, of_alerts, settings_of
 from broker.cli.ending import FAILED, ShowVersion, counted, exit_codes, log_to_stderr, stop_on_signals
 from broker.errors import SettingsError
 from broker.kafka import KafkaSink, rights
-from broker.kafka.embedded import CLUSTER_ID, PARTITION_MEGABYTES
+from broker.kafka.connection import is_id_of_embedded
+from broker.kafka.embedded import PARTITION_MEGABYTES
 from broker.kafka.ends import End
 from broker.packet_files import Packet, PacketFiles
 
@@ -161,7 +162,7 @@ def replay(
         connection, producer = of_alerts(settings, bootstrap_servers)
         patience = settings.consumer.connect_seconds
         end = End("sink", *connection, producer.extra, None, None, (topic,))
-        embedded = rights.require_of(end, patience, stop).startswith(CLUSTER_ID)
+        embedded = is_id_of_embedded(rights.require_of(end, patience, stop))
         sink = KafkaSink(*connection, producer, connect_seconds=patience, stop=stop)
         run = Replay(sink, topic, console, cadence)
         bounds = (limit, visits and visit_size and visits * visit_size)
@@ -176,8 +177,8 @@ def replay(
         if embedded and run.published_bytes > PARTITION_MEGABYTES * 1_000_000:
             typer.echo(
                 f"broker-replay: these are {run.published_bytes / 1e6:.0f} MB, and an embedded Kafka keeps "
-                f"{PARTITION_MEGABYTES} of each partition: what nobody had read by then is gone. Publish more slowly "
-                "(--rate) beside a consumer, or on a real Kafka",
+                f"{PARTITION_MEGABYTES} of each partition: what nobody had read by then may be gone. Publish at a "
+                "pace that a consumer keeps up with (--rate, or the visits' options), or on a real Kafka",
                 err=True,
             )
         if run.late_seconds > LATE_SECONDS:

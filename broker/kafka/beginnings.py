@@ -14,7 +14,7 @@ def placed(
     partitions: list[TopicPartition],
     start: datetime | str,
     there_at_start: Collection[str],
-    commit: Callable[[dict[Place, int]], None],
+    note: Callable[[dict[Place, int]], None],
 ) -> list[TopicPartition]:
     """Place partitions where ``start`` says; where the group has committed an offset, that stands.
 
@@ -26,16 +26,26 @@ def placed(
         A time, or the end.
     there_at_start : collection of str
         Topics that were there when the program began: one made since is read from its beginning.
-    commit : callable
-        Told where reading begins, to commit it with the next batch or on leaving: whoever takes over goes on from
+    note : callable
+        Told where reading begins, to be committed with the next batch or on leaving: whoever takes over goes on from
         there, not from a later end.
+
+    Returns
+    -------
+    list of TopicPartition
+        The same partitions, with offsets.
+
+    Raises
+    ------
+    KafkaError
+        Where the cluster does not answer; nothing is noted then.
     """
     found = committed(consumer, partitions)
     stands = [partition for partition in found if partition.offset >= 0]
     fresh = [partition for partition in found if partition.offset < 0]
     if isinstance(start, datetime):
         begun = at_time(consumer, fresh, start)
-        commit({place_of(partition): partition.offset for partition in begun})
+        note({place_of(partition): partition.offset for partition in begun})
         return stands + begun
     new = [partition for partition in fresh if partition.topic not in there_at_start]
     known = {
@@ -43,6 +53,6 @@ def placed(
         for partition in fresh
         if partition.topic in there_at_start
     }
-    commit(known)
+    note(known)
     at_end = [TopicPartition(*place, offset) for place, offset in known.items()]
     return stands + at_end + [TopicPartition(one.topic, one.partition, OFFSET_BEGINNING) for one in new]

@@ -136,7 +136,7 @@ def _topics(end: End, metadata: ClusterMetadata) -> Iterator[Finding]:
         check = f"topic {topic}"
         if topic in metadata.topics:
             yield Finding(check, _counted(len(metadata.topics[topic].partitions), "partition"))
-        elif is_embedded(metadata):
+        elif topic in end.outputs and is_embedded(metadata):
             yield Finding(check, "not there yet: an embedded Kafka makes it when it is first asked for")
         else:
             yield Finding(check, UNSEEN, f"{how_to_make(topic, end.servers)}, or correct its name")

@@ -20,6 +20,9 @@ from broker.kafka.watched import watched
 LAST_SECONDS = 5.0
 """How long an answer is waited for where partitions are given up: others wait for them."""
 
+TRIED_AGAIN, GIVEN_UP = "it is tried again", "these alerts may come again"
+"""What follows where a commit is not taken: while the partition is held, and when it is given up."""
+
 logger = logging.getLogger("broker.kafka")
 
 
@@ -92,15 +95,17 @@ class Commits:
         if self._refusal is not None:
             raise self._refusal
 
-    def heard(self, fault: Fault | None, answers: Sequence[TopicPartition]) -> None:
-        """Take what became of a commit, as librdkafka's ``on_commit``."""
+    def heard(
+        self, fault: Fault | None, answers: Sequence[TopicPartition], otherwise: str = TRIED_AGAIN
+    ) -> None:
+        """Take what became of a commit, as librdkafka's ``on_commit``; and what follows where it was not taken."""
         self._since = None
         faults = [one for one in (fault, *(answer.error for answer in answers)) if one is not None]
         for answer in answers:
             if not (fault or answer.error) and self._pending.get(place_of(answer)) == answer.offset:
                 del self._pending[place_of(answer)]
         if faults:
-            self._failed(faults[0])
+            self._failed(faults[0], otherwise)
         else:
             self._waits = delays()
 
@@ -117,9 +122,9 @@ class Commits:
             except TimeoutError:
                 logger.warning("no answer to the last commit: these alerts may come again")
             except KafkaException as error:
-                self._failed(error.args[0])
+                self._failed(error.args[0], GIVEN_UP)
             else:
-                self.heard(None, answers or ())
+                self.heard(None, answers or (), GIVEN_UP)
         self.drop(places)
 
     def finish_all(self) -> None:
@@ -131,7 +136,7 @@ class Commits:
         """How long an answer has been awaited."""
         return 0.0 if self._since is None else self._clock() - self._since
 
-    def _failed(self, fault: Fault) -> None:
+    def _failed(self, fault: Fault, otherwise: str = TRIED_AGAIN) -> None:
         if fault.code() not in LOST_TO_OTHERS | OF_THE_MOMENT and not fault.retriable():
             self._refusal = as_ours(fault, "committing offsets")
             logger.warning("commit refused (%s): these alerts come again", fault.str())
@@ -140,7 +145,4 @@ class Commits:
         self._due = now + next(self._waits)
         if now - self._told >= REMINDER_SECONDS:
             self._told = now
-            logger.warning(
-                "commit not taken yet (%s): it is tried again",
-                fault.str(),
-            )
+            logger.warning("commit not taken (%s): %s", fault.str(), otherwise)

@@ -272,5 +272,10 @@ def look(kafka: Consumer | Producer | AdminClient) -> ClusterMetadata | None:
 
 
 def is_embedded(metadata: ClusterMetadata) -> bool:
-    """Whether it is librdkafka's mock: without a controller, it makes topics by itself, and leaves questions open."""
-    return metadata.controller_id not in metadata.brokers
+    """Whether it is librdkafka's mock: it makes topics by itself, and leaves questions open."""
+    return is_id_of_embedded(str(metadata.cluster_id))
+
+
+def is_id_of_embedded(cluster_id: str) -> bool:
+    """Whether a cluster of this id is librdkafka's mock (rdkafka_mock.c makes such ids)."""
+    return cluster_id.startswith("mockCluster")

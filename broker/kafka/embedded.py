@@ -11,9 +11,6 @@ from broker.errors import KafkaError
 PARTITION_MEGABYTES = 5
 """What the mock keeps of each partition; beyond it the oldest messages vanish without an error."""
 
-CLUSTER_ID = "mockCluster"
-"""How the id of a mock cluster begins (rdkafka_mock.c)."""
-
 AUTOMATIC_PARTITIONS = 4
 """Partitions of a topic the mock makes by itself, when it is first written to."""
 

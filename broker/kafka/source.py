@@ -140,9 +140,10 @@ class KafkaSource:
         consumer.incremental_assign(partitions)
         self._pauses.settle(partitions)
         self._hold_back(partitions)
-        logger.info(
-            "assigned %s", names(partitions) if partitions else f"nothing more to {len(self._assigned)}"
+        more = (
+            f"nothing more, {len(self._assigned)} partitions are held" if self._assigned else "no partitions"
         )
+        logger.info("assigned %s", names(partitions) if partitions else more)
 
     def _hold_back(self, partitions: list[TopicPartition]) -> None:
         """Take nothing more in this poll of what left and came back in it: all it has given of that is the former."""

@@ -16,6 +16,7 @@ from encoder.config import Frozen
 from encoder.images.config import ImageNetworkConfig, ImageViewConfig
 from encoder.images.network import ImageEncoder
 from encoder.images.views import Images, ImageView, ImageViews, lay_images
+from encoder.world import computes_in_bf16
 
 CHUNK = 256
 QUARTERS, TURNS = 4, 8
@@ -124,7 +125,7 @@ def train_classifier(
         for _ in range(total):
             rows = torch.randint(len(label), (config.batch_size,), generator=generator)
             view = views(images[rows], generator)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=computes_in_bf16("cpu")):
                 logits = model(view.pixels, view.noise)
             loss = functional.cross_entropy(
                 logits.float(), label[rows], weight=weight, label_smoothing=config.smoothing

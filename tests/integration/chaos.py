@@ -184,7 +184,8 @@ class Stage:
     def never_fenced(self) -> None:
         """See that the group took nobody for dead."""
         told = self.told()
-        for sign in ("lost ", "maximum poll interval", "session timed out", "come again", "comes again"):
+        signs = ("lost ", "maximum poll interval", "session timed out", "come again", "comes again")
+        for sign in (*signs, "commit not taken", "are left to others"):
             assert sign not in told, told[-3000:]
 
     def told(self, number: int | None = None) -> str:

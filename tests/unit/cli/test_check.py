@@ -69,6 +69,12 @@ def test_an_embedded_kafka_makes_topics_by_itself(kafka: EmbeddedKafka) -> None:
     assert row(result, "topic alone.enriched")[0].startswith("not there yet: an embedded Kafka makes it")
 
 
+def test_an_input_that_is_missing_is_told_there_too(kafka: EmbeddedKafka) -> None:
+    result = check(kafka, "misspelt")
+    assert result.exit_code == 2
+    assert row(result, "topic misspelt")[0] == "is not there, or not for us to see"
+
+
 @pytest.mark.parametrize("end", ["kafka", "sink"])
 def test_a_property_that_librdkafka_does_not_know(
     kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch, end: str

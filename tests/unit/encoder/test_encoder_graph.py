@@ -1,5 +1,7 @@
 """The layout of an exported graph: the same numbers, the same weights."""
 
+import platform
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from broker.weights import weights_digest
 from encoder.config import NetworkConfig
 from encoder.export import untrained
-from encoder.graph import scale_by_convolution, state_shapes
+from encoder.graph import GraphError, scale_by_convolution, state_shapes
 
 pytestmark = pytest.mark.train
 
@@ -85,15 +87,23 @@ def fused(path, folder):
     return sum(node.op_type == "Conv" and len(node.input) == 4 for node in nodes)
 
 
-def test_every_block_s_sum_is_part_of_a_convolution(tmp_path):
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="ONNX Runtime's blocked layout is of x86")
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_every_block_s_sum_is_part_of_a_convolution(tmp_path, blocks):
     path = tmp_path / "model.onnx"
-    untrained(path)
-    config = NetworkConfig()
+    config = NetworkConfig(widths=(8, 16), groups=4, blocks=blocks)
+    untrained(path, config=config)
     assert fused(path, tmp_path) == len(config.widths) * config.blocks
     hidden = onnx.load(path)
     del hidden.graph.value_info[:]
     onnx.save(hidden, tmp_path / "hidden.onnx")
     assert fused(tmp_path / "hidden.onnx", tmp_path) == 0
+
+
+def test_a_shape_that_does_not_follow_is_refused(normed):
+    normed.graph.node[0].input[0] = "elsewhere"
+    with pytest.raises(GraphError, match="elsewhere"):
+        state_shapes(normed)
 
 
 def test_shapes_are_stated_once(tmp_path):

@@ -19,7 +19,7 @@ def test_the_last_alert_of_a_visit_waits_for_all_before_it() -> None:
 
 def test_the_fewest_consumers_that_keep_the_age() -> None:
     assert needed(RUBIN, ONE, target_seconds=20.0, headroom=0.0) == 2
-    found = size(RUBIN, ONE, 2, retention_nights=7.0)
+    found = size(RUBIN, ONE, 2, retention_days=7.0)
     assert found.age_p99_seconds <= 20.0
     assert age(RUBIN, 400.0, 1.0, 0.99) > 20.0, "one would not"
     assert found.drained_seconds == pytest.approx(12.5)
@@ -28,9 +28,7 @@ def test_the_fewest_consumers_that_keep_the_age() -> None:
 
 def test_backlog_is_gone_before_the_next_visit_with_room_to_spare() -> None:
     assert needed(RUBIN, ONE, target_seconds=1000.0, headroom=0.5) == 2
-    assert (
-        size(RUBIN, ONE, 2, retention_nights=7.0).load <= 0.5 < size(RUBIN, ONE, 1, retention_nights=7.0).load
-    )
+    assert size(RUBIN, ONE, 2, retention_days=7.0).load <= 0.5 < size(RUBIN, ONE, 1, retention_days=7.0).load
 
 
 def test_surveys_at_once_are_one_larger_visit() -> None:
@@ -42,7 +40,7 @@ def test_surveys_at_once_are_one_larger_visit() -> None:
 
 
 def test_bytes_of_a_week_of_nights() -> None:
-    found = size(RUBIN, ONE, 2, retention_nights=7.0)
+    found = size(RUBIN, ONE, 2, retention_days=7.0)
     assert found.megabytes_in == pytest.approx(10_000 * 0.114 / 37)
     assert found.disk_gigabytes == pytest.approx(found.megabytes_out * 7 * 10 * 3600 / 1000)
 
@@ -56,7 +54,28 @@ def test_too_few_consumers_are_said_to_be() -> None:
     result = CliRunner().invoke(plan.app, ["--consumers", "1"])
     assert result.exit_code == 0
     assert "too few: 20 s for 99 % and 30% spare need 2 consumers" in result.stdout
-    assert "too few" not in CliRunner().invoke(plan.app, ["--consumers", "2"]).stdout
+    enough = CliRunner().invoke(plan.app, ["--consumers", "2"])
+    assert enough.exit_code == 0
+    assert "too few" not in enough.stdout
+    hopeless = CliRunner().invoke(plan.app, ["--consumers", "2", "--target-age", "0.5"])
+    assert hopeless.exit_code == 0
+    assert "no number of consumers keeps it" in hopeless.stdout
+
+
+def test_a_backlog_that_grows_has_no_age() -> None:
+    found = size(RUBIN, Capacity(100.0, 1.0, 400.0), 1, retention_days=7.0)
+    assert found.age_p50_seconds == found.age_max_seconds == found.drained_seconds == float("inf")
+    assert found.backlog_alerts == pytest.approx((10_000 / 37 - 100) * 36_000)
+    assert found.backlog_seconds == pytest.approx(found.backlog_alerts / 100)
+    said = CliRunner().invoke(plan.app, ["--consumers", "1", "--rate", "100"]).stdout
+    assert said.count("grows from visit to visit") == 3
+    assert "6,129,730 alerts, gone 17.0 h later" in said
+
+
+def test_a_part_of_a_day_may_hold_a_whole_night() -> None:
+    part, whole = (size(RUBIN, ONE, 2, retention_days=days).disk_gigabytes for days in (0.5, 1.0))
+    assert part == whole
+    assert size(RUBIN, ONE, 2, retention_days=0.25).disk_gigabytes == pytest.approx(0.6 * whole)
 
 
 def test_the_program_prints_what_it_needs_and_assumes() -> None:
