@@ -19,7 +19,7 @@ from broker.contract import COMMON_GRID, INPUTS, Grid, ModelContract, check_inpu
 from broker.errors import NightjarError
 from broker.weights import weights_digest as digest_of_file
 from encoder.config import NetworkConfig
-from encoder.graph import scale_by_convolution, shapes_of_one, state_shapes
+from encoder.graph import scale_by_convolution
 from encoder.model import AlertModel
 
 TOLERANCE = 1e-4
@@ -90,7 +90,6 @@ def export(model: AlertModel, provenance: Provenance, path: Path, grid: Grid = C
     graph = _graph(model, grid)
     strip_traces(graph)
     scale_by_convolution(graph)
-    state_shapes(graph)
     outputs = _agree(model, graph, grid)
     contract = ModelContract(
         name=provenance.name,
@@ -116,12 +115,7 @@ def export(model: AlertModel, provenance: Provenance, path: Path, grid: Grid = C
     return contract
 
 
-def untrained(
-    path: Path,
-    seed: int = 0,
-    classes: tuple[str, ...] = UNTRAINED_CLASSES,
-    config: NetworkConfig = NetworkConfig(),  # noqa: B008 -- frozen
-) -> ModelContract:
+def untrained(path: Path, seed: int = 0, classes: tuple[str, ...] = UNTRAINED_CLASSES) -> ModelContract:
     """Write a network of seeded random weights, marked as untrained: for tests, never shipped.
 
     Parameters
@@ -129,7 +123,6 @@ def untrained(
     path : Path
     seed : int
     classes : tuple of str
-    config : NetworkConfig
 
     Returns
     -------
@@ -137,7 +130,7 @@ def untrained(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AlertModel(config, classes)
+        model = AlertModel(NetworkConfig(), classes)
         model.anomaly.prototypes.normal_(0, 0.1)
     return export(
         model,
@@ -167,8 +160,17 @@ def count_mmac(graph: onnx.ModelProto) -> float:
     ExportError
         A product whose shape does not follow from the graph's inputs.
     """
-    shapes = shapes_of_one(graph)
-    return sum(_products(node, shapes) for node in graph.graph.node) / 1e6
+    single = onnx.ModelProto()
+    single.CopyFrom(graph)
+    for entry in single.graph.input:
+        for dim in entry.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
+    shapes = {entry.name: [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+              for entry in (*inferred.input, *inferred.value_info, *inferred.output)}  # fmt: skip
+    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
+    return sum(_products(node, shapes) for node in inferred.node) / 1e6
 
 
 def _products(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:

@@ -5,25 +5,12 @@ most often follows: three passes over the activations after the norm itself, in 
 not use. ONNX Runtime fuses a convolution's bias and its ReLU into its one pass, in the blocked layout (NCHWc) of
 its neighbours. So scale and shift of the norm become a depthwise convolution of one pixel: the same products and
 sums, each once.
-
-A block's sum with its shortcut, and the ReLU behind it, go into the pass of a convolution too, where both are known to
-have one shape. The reshapes of the norms hide that: so it is stated.
 """
 
 from collections.abc import Iterator
 
 import onnx
-from onnx import TensorProto, helper
-
-from broker.errors import NightjarError
-
-IMAGES = "images"
-"""Name of the first axis within the network: rows times bands."""
-
-
-class GraphError(NightjarError):
-    """A graph that cannot be laid out."""
-
+from onnx import helper
 
 CHANNEL_AXES = 3
 """Axes of a norm's scale as it is exported, (channels, 1, 1)."""
@@ -57,52 +44,6 @@ def scale_by_convolution(graph: onnx.ModelProto) -> int:
     for _, shift in found:
         body.node.remove(shift)
     return len(found)
-
-
-def state_shapes(graph: onnx.ModelProto) -> int:
-    """State the shape of whatever a convolution is given, in place: the number of images by one name for all.
-
-    Parameters
-    ----------
-    graph : onnx.ModelProto
-
-    Returns
-    -------
-    int
-        How many there were.
-
-    Raises
-    ------
-    GraphError
-        One whose shape is not known.
-    """
-    body, shapes = graph.graph, shapes_of_one(graph)
-    given = {node.input[0] for node in body.node if node.op_type == "Conv"} - {one.name for one in body.input}
-    del body.value_info[:]
-    for name in sorted(given):
-        if 0 in shapes.get(name, [0]):
-            raise GraphError(
-                f"{name}: its shape ({shapes.get(name)}) does not follow from the graph's inputs"
-            )
-        shape = [IMAGES, *shapes[name][1:]]
-        body.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    return len(given)
-
-
-def shapes_of_one(graph: onnx.ModelProto) -> dict[str, list[int]]:
-    """Shapes of all values and weights where one alert in one band is given."""
-    single = onnx.ModelProto()
-    single.CopyFrom(graph)
-    for entry in single.graph.input:
-        for dim in entry.type.tensor_type.shape.dim:
-            if dim.dim_param:
-                dim.dim_value = 1
-    # What was stated for any number of images would stand against what follows for one.
-    del single.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
-    found = (*inferred.input, *inferred.value_info, *inferred.output)
-    shapes = {entry.name: [dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in found}
-    return shapes | {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
 
 
 def _scales(body: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:

@@ -1,7 +1,5 @@
 """The layout of an exported graph: the same numbers, the same weights."""
 
-import platform
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,9 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from broker.weights import weights_digest
-from encoder.config import NetworkConfig
-from encoder.export import untrained
-from encoder.graph import GraphError, scale_by_convolution, state_shapes
+from encoder.graph import scale_by_convolution
 
 pytestmark = pytest.mark.train
 
@@ -75,41 +71,3 @@ def test_it_is_done_once(normed):
     again = normed.SerializeToString()
     assert scale_by_convolution(normed) == 0
     assert normed.SerializeToString() == again
-
-
-def fused(path, folder):
-    """Convolutions that add something in their own pass, as ONNX Runtime will run the file."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
-    options.log_severity_level = 3  # it warns that such a file is for this machine
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    nodes = onnx.load(options.optimized_model_filepath).graph.node
-    return sum(node.op_type == "Conv" and len(node.input) == 4 for node in nodes)
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="ONNX Runtime's blocked layout is of x86")
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_every_block_s_sum_is_part_of_a_convolution(tmp_path, blocks):
-    path = tmp_path / "model.onnx"
-    config = NetworkConfig(widths=(8, 16), groups=4, blocks=blocks)
-    untrained(path, config=config)
-    assert fused(path, tmp_path) == len(config.widths) * config.blocks
-    hidden = onnx.load(path)
-    del hidden.graph.value_info[:]
-    onnx.save(hidden, tmp_path / "hidden.onnx")
-    assert fused(tmp_path / "hidden.onnx", tmp_path) == 0
-
-
-def test_a_shape_that_does_not_follow_is_refused(normed):
-    normed.graph.node[0].input[0] = "elsewhere"
-    with pytest.raises(GraphError, match="elsewhere"):
-        state_shapes(normed)
-
-
-def test_shapes_are_stated_once(tmp_path):
-    path = tmp_path / "model.onnx"
-    untrained(path)
-    model = onnx.load(path)
-    before = model.SerializeToString()
-    assert state_shapes(model) == len(model.graph.value_info) > 0
-    assert model.SerializeToString() == before
