@@ -21,7 +21,7 @@ static float unordered(int32_t key)
 #define HALVINGS 6 /* of the range, after which only the keys in it are looked at */
 
 /* The k-th smallest of keys between two bounds, which are halved: counting has no branches to foresee, as sorting has. */
-static int32_t nth(const int32_t *keys, int32_t *near, int32_t size, int32_t k, int32_t low, int32_t high)
+WIDE static int32_t nth(const int32_t *keys, int32_t *near, int32_t size, int32_t k, int32_t low, int32_t high)
 {
     for (int halvings = 1; low < high; halvings++) {
         int32_t middle = (int32_t)(((int64_t)low + high) >> 1), below = 0, kept = 0, under = 0;
@@ -47,7 +47,7 @@ static int32_t nth(const int32_t *keys, int32_t *near, int32_t size, int32_t k, 
 }
 
 /* The median, and how far below it the 16th percentile lies. */
-static void sky_and_noise(const int32_t *keys, int32_t *near, int32_t size, float *sky, double *noise)
+WIDE static void sky_and_noise(const int32_t *keys, int32_t *near, int32_t size, float *sky, double *noise)
 {
     int32_t least = keys[0], most = keys[0];
     for (int32_t i = 0; i < size; i++) {
@@ -61,7 +61,7 @@ static void sky_and_noise(const int32_t *keys, int32_t *near, int32_t size, floa
 }
 
 /* Root of the mean of the usable variances; 0 where there are none. */
-static double noise_of_variance(const float *variance, Py_ssize_t size)
+WIDE static double noise_of_variance(const float *variance, Py_ssize_t size)
 {
     double total[LANES] = {0}, sum = 0.0;
     int32_t usable[LANES] = {0};
@@ -107,7 +107,7 @@ static Reach tents(Tent *tent, int size, int length, double centre, double ratio
 }
 
 /* Rows first, then columns: `between` takes a row of light and one of weights. */
-static void lay(const float *light, const float *counts, Reach across, const Tent *rows, const Tent *columns, int size,
+WIDE static void lay(const float *light, const float *counts, Reach across, const Tent *rows, const Tent *columns, int size,
                 float area, float *between, float *out, float *mask)
 {
     int width = across.length;
@@ -147,7 +147,7 @@ static int bare_side(const uint8_t *valid, Py_ssize_t height, Py_ssize_t width)
 }
 
 /* Sky and noise of a native pixel, of the variance where it tells; `kept` takes two planes. */
-static void judge(const Stamp *stamp, const uint8_t *valid, Py_ssize_t pixels, float *kept, Found *found)
+WIDE static void judge(const Stamp *stamp, const uint8_t *valid, Py_ssize_t pixels, float *kept, Found *found)
 {
     float middle;
     int32_t *keys = (int32_t *)kept, *near = keys + pixels, n = 0;
@@ -165,7 +165,7 @@ static void judge(const Stamp *stamp, const uint8_t *valid, Py_ssize_t pixels, f
     found->sky = stamp->has_sky ? middle : 0.0f;
 }
 
-int lay_stamp(const Stamp *stamp, int size, float *out, float *mask, Found *found)
+WIDE int lay_stamp(const Stamp *stamp, int size, float *out, float *mask, Found *found)
 {
     int height = stamp->height, width = stamp->width;
     Py_ssize_t pixels = (Py_ssize_t)height * width;
