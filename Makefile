@@ -78,8 +78,8 @@ bench-compare: $(DEV)/.ready ## The hot path of BASE=commit and of now in turns:
 	mkdir -p build
 	$(BIN)/python benchmarks/compare.py --base $(BASE) --json build/bench-compare.json $(BENCH)
 
-model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (about 30 minutes on two cores)
-	$(BIN)/encoder simulate --output $(RUN)/shards --count 12000 --visits 2
+model: $(DEV)/.ready ## Simulate, pretrain, fit the heads and export the packaged model (70 to 90 minutes on two cores)
+	$(BIN)/encoder simulate --output $(RUN)/shards --count 24000 --visits 2
 	$(BIN)/encoder pretrain --data $(RUN)/shards --output $(RUN)/pretrain --config encoder/recipes/alerts.json
 	$(BIN)/encoder fit-heads --data $(RUN)/shards --checkpoint $(RUN)/pretrain/last.pt --output $(RUN)/heads
 	$(BIN)/encoder export --heads $(RUN)/heads --output $(MODEL)
