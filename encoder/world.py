@@ -102,7 +102,7 @@ def computes_in_bf16(device: str) -> bool:
         Kind of device: ``cpu``, ``cuda``; of others nothing is known.
     """
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return False
     found: Mapping[str, object] = torch.cpu.get_capabilities()
