@@ -85,7 +85,7 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    recipe: str
+    recipe: str = ""
     options: dict[str, Any]
     epochs: int
     seconds: float

@@ -6,7 +6,7 @@ held against it.
 Visits are bursts into a queue that drains at a constant rate, the consumers' together: what a visit brings beyond the
 rate waits, the last alert longest. While a visit of N alerts is published over b seconds and drained at R a second, its
 last alert leaves max(0, N / R - b) seconds after its publication, and the latency of a quiet alert later; the one at
-share q of the visit waits q of that. Backlog is 0 before the next visit where N / R is below the period; elsewhere it
+share q of the visit waits q of that. Backlog is 0 before the next visit where N / R is below the period; above it, it
 grows with each visit.
 """
 

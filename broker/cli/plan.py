@@ -60,7 +60,9 @@ def plan(
         stream = Stream(alerts_per_visit, period, burst, alert_kb * KILO, surveys, night_hours)
         one = Capacity(rate, latency, memory_mib)
         found = size(stream, one, consumers or needed(stream, one, target_age, headroom), retention_days)
-        for line in table(("needed" if consumers is None else "asked", ""), _rows(found, retention_days)):
+        for line in table(
+            ("needed" if consumers is None else "asked", ""), _rows(found, retention_days, night_hours)
+        ):
             typer.echo(line)
         if consumers is not None and (short := _short_of(consumers, stream, one, target_age, headroom)):
             typer.echo(f"\n{short}")
@@ -69,13 +71,13 @@ def plan(
             typer.echo(f"  {line}")
 
 
-def _rows(found: Sizing, days: float) -> list[tuple[str, str]]:
+def _rows(found: Sizing, days: float, night_hours: float) -> list[tuple[str, str]]:
     return [
         ("consumers", f"{found.consumers}"),
         ("partitions, of input and outputs each", f"{found.partitions}"),
-        ("backlog gone after", _seconds(found.drained_seconds, "never")),
+        ("backlog gone after", _seconds(found.drained_seconds, "not before the next visit")),
         ("share of the time with backlog", f"{min(1.0, found.load):.0%}"),
-        *_left_over(found),
+        *_left_over(found, night_hours),
         ("age at output, half of the alerts", _seconds(found.age_p50_seconds)),
         ("age at output, 99 % of the alerts", _seconds(found.age_p99_seconds)),
         ("age at output, the last of a visit", _seconds(found.age_max_seconds)),
@@ -86,11 +88,14 @@ def _rows(found: Sizing, days: float) -> list[tuple[str, str]]:
     ]
 
 
-def _left_over(found: Sizing) -> list[tuple[str, str]]:
+def _left_over(found: Sizing, night_hours: float) -> list[tuple[str, str]]:
     if not found.backlog_alerts:
         return []
-    hours = f"{found.backlog_seconds / HOUR_SECONDS:.1f} h"
-    return [("backlog at the end of a night", f"{found.backlog_alerts:,.0f} alerts, gone {hours} later")]
+    hours = found.backlog_seconds / HOUR_SECONDS
+    after = (
+        f"gone {hours:.1f} h later" if hours <= 24 - night_hours else "and more after each night: never gone"
+    )
+    return [("backlog at the end of the first night", f"{found.backlog_alerts:,.0f} alerts, {after}")]
 
 
 def _seconds(seconds: float, otherwise: str = "grows from visit to visit") -> str:

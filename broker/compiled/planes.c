@@ -5,7 +5,7 @@
 #define FWHM_OF_EFFECTIVE_AREA 0.6642824702679601 /* sqrt(2 ln 2 / pi): SMTN-002, as in broker.cutouts */
 #define FLAT (1.0 + 1e-9) /* of the area of a plane: as in broker.cutouts */
 
-WIDE void native_singles(const uint8_t *from, float *to, Py_ssize_t pixels)
+void native_singles(const uint8_t *from, float *to, Py_ssize_t pixels)
 {
     for (Py_ssize_t i = 0; i < pixels; i++) {
         uint32_t bits;

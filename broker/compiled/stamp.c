@@ -165,7 +165,7 @@ WIDE static void judge(const Stamp *stamp, const uint8_t *valid, Py_ssize_t pixe
     found->sky = stamp->has_sky ? middle : 0.0f;
 }
 
-WIDE int lay_stamp(const Stamp *stamp, int size, float *out, float *mask, Found *found)
+WIDE static int lay_one(const Stamp *stamp, int size, float *out, float *mask, Found *found)
 {
     int height = stamp->height, width = stamp->width;
     Py_ssize_t pixels = (Py_ssize_t)height * width;
@@ -199,6 +199,11 @@ leave:
     PyMem_Free(kept);
     PyMem_Free(valid);
     return -failed;
+}
+
+int lay_stamp(const Stamp *stamp, int size, float *out, float *mask, Found *found)
+{
+    return lay_one(stamp, size, out, mask, found); /* what is chosen when loaded is no symbol that others see */
 }
 
 const char stamp_doc[] = "stamp(image, variance, height, width, x, y, ratio, size, has_sky, out, mask)\n--\n\n"

@@ -143,6 +143,6 @@ class Commits:
             return
         now = self._clock()
         self._due = now + next(self._waits)
-        if now - self._told >= REMINDER_SECONDS:
+        if otherwise is GIVEN_UP or now - self._told >= REMINDER_SECONDS:
             self._told = now
             logger.warning("commit not taken (%s): %s", fault.str(), otherwise)

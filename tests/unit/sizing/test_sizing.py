@@ -69,7 +69,9 @@ def test_a_backlog_that_grows_has_no_age() -> None:
     assert found.backlog_seconds == pytest.approx(found.backlog_alerts / 100)
     said = CliRunner().invoke(plan.app, ["--consumers", "1", "--rate", "100"]).stdout
     assert said.count("grows from visit to visit") == 3
-    assert "6,129,730 alerts, gone 17.0 h later" in said
+    assert "6,129,730 alerts, and more after each night: never gone" in said
+    near = CliRunner().invoke(plan.app, ["--consumers", "1", "--rate", "250"]).stdout
+    assert "729,730 alerts, gone 0.8 h later" in near
 
 
 def test_a_part_of_a_day_may_hold_a_whole_night() -> None:
