@@ -49,7 +49,7 @@ class Program:
         with log.open("wb") as output:
             # In a session of its own, a Ctrl-C meant for us reaches it by our hand, and in the right order.
             self._process = subprocess.Popen(  # noqa: S603 -- our own modules and arguments
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-P", "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
