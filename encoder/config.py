@@ -53,7 +53,7 @@ class NetworkConfig(Shape):
     ----------
     blocks : int
         As `Shape`, but one: every alert of a night goes through this network, most often on a processor, and a second
-        one doubles its time (docs/evaluation.md, "A lighter network").
+        one nearly doubles its time (docs/evaluation.md, "A lighter network").
     size : int
         Side of the grid in pixels.
     z_max : float
